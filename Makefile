@@ -1,0 +1,50 @@
+# `make up` and `make test` are the two commands; the others are what they are made of. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help up down status image venv machine test lint unit app rules molecule archives
+
+RELEASE ?= trixie
+VENV := .venv/bin
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+# A colour code in a log helps nobody; a terminal still gets colours.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
+
+up: ## The whole stack on this machine, from nothing
+	@tools/up.sh $(RELEASE)
+
+down: ## Removes all of it again
+	@tools/down.sh
+
+status: ## What runs where
+	@$(VENV)/python tools/status.py
+
+venv:
+	@tools/ensure_venv.sh requirements/test.txt
+
+image:
+	@molecule/shared/image/build.sh $(RELEASE)
+
+machine:
+	@tools/ensure_docker.sh
+
+test: ## Everything that must be true, from seconds to the whole stack
+	@tools/test.sh
+
+lint: venv ## ansible-lint (production), yamllint, ruff, mypy
+	@tools/lint.sh
+
+unit: venv ## Plugins, specifications, rules, routes, tools: no container
+	@python tools/debian_packages.py --test-tools
+	@python tools/build_test_archives.py
+	@pytest tests
+
+app: ## The backend's own tests
+	@tools/app_tests.sh
+
+molecule: venv machine ## The whole stack in a container, through site.yml (RELEASE=bookworm for Debian 12)
+	@molecule/shared/image/build.sh $(RELEASE)
+	@ALLIN_RELEASE=$(RELEASE) molecule test

@@ -1,0 +1,174 @@
+"""The deployed stack, seen from outside: only what a user, a browser or a receiver could see."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+import urllib.error
+from typing import Any
+
+import pytest
+from apis import Alertmanager, Prometheus, get
+from client import SinkClient
+from waiting import eventually
+
+JOB = "backend-api-dev"
+INSTANCE = "allin-molecule:7000"
+# What the documents promise; written out here so that a changed variable is noticed.
+PORTS = {"backend": 7000, "prometheus": 9090, "alertmanager": 9093, "node_exporter": 9100}
+JOBS = {"backend": JOB, "prometheus": "prometheus", "alertmanager": "alertmanager", "node_exporter": "node"}
+
+
+@pytest.fixture(scope="session")
+def expected_targets() -> set[tuple[str, str]]:
+    """Every (job, instance) that the inventory promises."""
+    output = subprocess.run(
+        ["ansible-inventory", "--list", "--inventory", os.environ["MOLECULE_INVENTORY_FILE"]],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    groups = json.loads(output)
+    return {(JOBS[group], f"{name}:{port}") for group, port in PORTS.items() for name in groups[group]["hosts"]}
+
+
+def journal(host: Any, unit: str) -> str:
+    """The last lines that a unit has logged, for failure messages."""
+    return str(host.run(f"journalctl --unit {unit} --lines 20 --no-pager --output cat").stdout)
+
+
+def test_a_request_becomes_a_sample(backend: str, prometheus: Prometheus) -> None:
+    """Prevents: a backend that runs and a Prometheus that runs, with nothing between them."""
+    counter = f'sum(allin_http_requests_total{{job="{JOB}",instance="{INSTANCE}",route="/health",status_code="200"}})'
+    before = eventually(lambda: prometheus.scalar(counter), lambda _: True, within=20, what="the counter exists")
+    for _ in range(3):
+        get(f"{backend}/health")
+    eventually(lambda: prometheus.scalar(counter), lambda value: value == before + 3, within=20, what=f"{before + 3}")
+
+
+def test_a_post_is_stored_and_read_back(backend: str) -> None:
+    """Prevents: a service that answers /health and has no database."""
+    assert json.loads(get(f"{backend}/ready"))["status"] == "ready"
+
+
+def test_the_targets_are_exactly_the_inventory(prometheus: Prometheus, expected_targets: set[tuple[str, str]]) -> None:
+    """Prevents: a host that nobody watches, and a target that nobody owns."""
+    wanted = dict.fromkeys(expected_targets, "up")
+    eventually(prometheus.targets, lambda seen: seen == wanted, within=30, what=f"targets {wanted}")
+
+
+def test_every_rule_is_evaluated_and_healthy(prometheus: Prometheus) -> None:
+    """Prevents: rule files that are loaded and cannot be evaluated."""
+
+    def unhealthy() -> list[str]:
+        rules = prometheus.rules()
+        assert rules
+        return [
+            f"{one['name']}: {one['health']} {one.get('lastError', '')}"
+            for one in rules
+            if one["health"] != "ok" or one["lastEvaluation"].startswith("0001")
+        ]
+
+    eventually(unhealthy, lambda bad: bad == [], within=40, what="every rule healthy")
+    alerts = {one["name"] for one in prometheus.rules() if one["type"] == "alerting"}
+    documented = {
+        "HighErrorRate",
+        "SlowResponseTime",
+        "HighMemoryUsage",
+        "HighEventLoopLag",
+        "LowCacheHitRate",
+        "SlowDatabaseQueries",
+    }
+    assert documented | {"BackendDown"} <= alerts
+
+
+def test_retention_is_what_the_inventory_says(prometheus: Prometheus) -> None:
+    """Prevents: a retention variable that never reaches the process."""
+    flags = prometheus.api("status/flags")
+    assert flags["storage.tsdb.retention.time"] in ("7d", "1w")
+    assert flags["storage.tsdb.retention.size"] in ("1GB", "1GiB")
+    assert flags["storage.tsdb.path"].startswith("/var/lib/prometheus")
+
+
+def test_external_labels_are_set(prometheus: Prometheus) -> None:
+    """Prevents: alerts of which nobody knows the environment."""
+    assert "environment: dev" in prometheus.api("status/config")["yaml"]
+
+
+def test_prometheus_knows_the_alertmanager(prometheus: Prometheus) -> None:
+    """Prevents: alerts that fire and are sent nowhere."""
+
+    def active() -> list[str]:
+        return [one["url"] for one in prometheus.api("alertmanagers")["activeAlertmanagers"]]
+
+    assert eventually(active, within=20, what="an active Alertmanager") == ["http://allin-molecule:9093/api/v2/alerts"]
+
+
+def test_a_fault_becomes_messages_and_so_does_its_end(
+    host: Any, backend: str, prometheus: Prometheus, alertmanager: Alertmanager, sinks: SinkClient
+) -> None:
+    """Prevents: everything that lies between a dead backend and somebody who knows it."""
+    eventually(lambda: prometheus.scalar(f'up{{job="{JOB}"}}'), lambda up: up == 1, within=30, what="the backend is up")
+    eventually(lambda: "BackendDown" in prometheus.firing(), lambda fires: not fires, within=60, what="no alert before")
+    sinks.clear()
+
+    def slack(status: str) -> dict[str, Any]:
+        return sinks.wait_for(
+            lambda one: f"[{status}" in json.dumps(one) and "BackendDown" in json.dumps(one), timeout=90, kind="slack"
+        )
+
+    def mail(status: str) -> dict[str, Any]:
+        return sinks.wait_for(
+            lambda one: f"[{status}" in str(one["subject"]) and "BackendDown" in str(one["subject"]),
+            timeout=90,
+            kind="mail",
+        )
+
+    stopped = time.monotonic()
+    host.check_output("systemctl stop allin-backend.service")
+    try:
+        message = slack("FIRING")
+        seconds = time.monotonic() - stopped
+        letter = mail("FIRING")
+        print(f"\nfault to Slack message: {seconds:.1f} s, at this scenario's pace (scrape and evaluation every second)")
+        with pytest.raises(urllib.error.URLError):
+            get(f"{backend}/health")
+    finally:
+        host.check_output("systemctl start allin-backend.service")
+        started = time.monotonic()
+
+    assert message["channel"] == "#allin-alerts"
+    attachment = message["attachments"][0]
+    assert attachment["title"].startswith("[FIRING:1] BackendDown (critical)")
+    assert JOB in attachment["text"]
+    assert attachment["title_link"].startswith("http://127.0.0.1:9093/")
+    assert letter["recipients"] == ["on-call@allin.localhost"]
+    assert letter["subject"].startswith("[FIRING:1] BackendDown (critical)")
+    assert JOB in letter["text"]
+
+    resolved = slack("RESOLVED")
+    print(f"recovery to resolved Slack message: {time.monotonic() - started:.1f} s")
+    assert resolved["attachments"][0]["title"].startswith("[RESOLVED] BackendDown")
+    assert mail("RESOLVED")["recipients"] == ["on-call@allin.localhost"]
+    eventually(lambda: alertmanager.api("alerts"), lambda alerts: alerts == [], within=60, what="no alert left")
+
+
+def test_secrets_are_readable_by_the_service_alone(host: Any) -> None:
+    """Prevents: a webhook address that any account on the host can read."""
+    secret = host.file("/etc/alertmanager-secrets/slack_api_url")
+    assert (secret.user, secret.group, secret.mode) == ("root", "alertmanager", 0o640)
+    directory = host.file("/etc/alertmanager-secrets")
+    assert directory.mode == 0o750
+    assert "/slack/" not in host.file("/etc/alertmanager/alertmanager.yml").content_string
+
+
+def test_the_distribution_s_services_do_not_run_beside_ours(host: Any) -> None:
+    """Prevents: two Alertmanagers on one host, one of them with nobody's settings."""
+    running = host.check_output("systemctl list-units --type service --state running --plain --no-legend")
+    ours = {"allin-backend.service", "prometheus.service", "alertmanager.service", "node_exporter.service"}
+    units = {line.split()[0] for line in running.splitlines()}
+    assert ours <= units
+    assert not [one for one in units - ours if "prometheus" in one or "alertmanager" in one]
+    assert host.check_output("systemctl is-system-running") == "running"

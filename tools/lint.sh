@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Every static check, strict; the first that complains stops the run.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export PATH="$PWD/.venv/bin:$PATH" ANSIBLE_CONFIG="$PWD/ansible.cfg"
+
+step() { printf '== %s\n' "$*"; }
+
+step "ruff: check and format"
+ruff check .
+ruff format --check .
+step "mypy --strict"
+mypy tools plugins/action plugins/lookup tests molecule/shared
+for module in plugins/modules/*.py; do mypy "$module"; done
+step "yamllint"
+yamllint --strict .
+step "ansible-lint, profile production"
+ansible-lint --nocolor

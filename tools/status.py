@@ -1,0 +1,121 @@
+#!/usr/bin/env python3
+"""Prints what of the local stack runs where: service, version, URL, state.
+
+Everything is asked over the services' own public APIs, as a person would. Exit code 0 when all of them answer,
+1 when one does not.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+
+TIMEOUT_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Service:
+    """One row of the table.
+
+    name: what people call it; url: where they open it; probe: address that answers when it works;
+    version: takes the probe's body to a version string.
+    """
+
+    name: str
+    url: str
+    probe: str
+    version: Callable[[str], str]
+
+
+def _json_path(*keys: str) -> Callable[[str], str]:
+    def read(body: str) -> str:
+        value = json.loads(body)
+        for key in keys:
+            value = value[key]
+        return str(value)
+
+    return read
+
+
+def _build_info(metric: str) -> Callable[[str], str]:
+    def read(body: str) -> str:
+        found = re.search(rf'^{metric}\{{[^}}]*version="([^"]+)"', body, re.MULTILINE)
+        return found[1] if found else "?"
+
+    return read
+
+
+SERVICES = (
+    Service("Backend", "http://127.0.0.1:7000/", "http://127.0.0.1:7000/ready", _json_path("release")),
+    Service(
+        "Prometheus",
+        "http://127.0.0.1:9090/",
+        "http://127.0.0.1:9090/api/v1/status/buildinfo",
+        _json_path("data", "version"),
+    ),
+    Service(
+        "Alertmanager",
+        "http://127.0.0.1:9093/",
+        "http://127.0.0.1:9093/api/v2/status",
+        _json_path("versionInfo", "version"),
+    ),
+    Service("Messages (Slack, mail)", "http://127.0.0.1:8025/", "http://127.0.0.1:8025/health", lambda _: "-"),
+)
+
+
+def fetch(url: str) -> str:
+    """Return the body of `url`. Raises OSError when nobody answers with a 2xx within TIMEOUT_SECONDS."""
+    with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 - our own constants
+        return str(response.read().decode())
+
+
+def row(service: Service) -> tuple[str, str, str, str]:
+    """Ask one service and return its row: name, version, URL, state."""
+    try:
+        version = service.version(fetch(service.probe))
+    except (OSError, ValueError, KeyError) as error:
+        return service.name, "?", service.url, f"NOT ANSWERING ({error})"
+    return service.name, version, service.url, "up"
+
+
+def targets() -> list[tuple[str, str, str, str]]:
+    """Return a row for everything that Prometheus scrapes and people do not open: job, instance, health."""
+    try:
+        answer = json.loads(fetch("http://127.0.0.1:9090/api/v1/targets?state=active"))
+    except (OSError, ValueError):
+        return []
+    return [
+        (f"  scraped: {target['labels']['job']}", "", target["labels"]["instance"], target["health"])
+        for target in sorted(answer["data"]["activeTargets"], key=lambda one: str(one["labels"]["job"]))
+    ]
+
+
+def table(rows: list[tuple[str, str, str, str]]) -> str:
+    """Return the rows as aligned columns."""
+    widths = [max(len(line[column]) for line in rows) for column in range(4)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in rows
+    )
+
+
+def main() -> int:
+    """Print the table; return the process's exit code."""
+    services = [row(service) for service in SERVICES]
+    print(table([("SERVICE", "VERSION", "WHERE", "STATE"), *services, *targets()]))
+    if any(state != "up" for *_, state in services):
+        print("\nSomething does not answer. Look at it with: docker exec allin-local systemctl --failed")
+        return 1
+    print("\nSee a message arrive: open http://127.0.0.1:8025/, then")
+    print("  docker exec allin-local systemctl stop allin-backend    # about half a minute later: BackendDown")
+    print("  docker exec allin-local systemctl start allin-backend   # and its resolved message")
+    print("Remove everything: make down")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# From a fresh clone to a verdict: make test. Each layer is a make target of its own; all of them run even after one
+# has failed, so that one run tells everything, and the last lines say what passed.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+failed=0
+summary=()
+layer() {
+    local name=$1 started=$SECONDS verdict
+    printf '\n######## make %s\n' "$name"
+    if make --no-print-directory "$name"; then verdict=passed; else verdict=FAILED failed=$((failed + 1)); fi
+    summary+=("$(printf '%-10s %-7s %4d s' "$name" "$verdict" $((SECONDS - started)))")
+}
+
+tools/check_machine.py test || exit 1
+make --no-print-directory venv machine || exit 1
+layers=(lint unit app molecule)
+for name in "${layers[@]}"; do layer "$name"; done
+
+printf '\n######## make test\n'
+printf '%s\n' "${summary[@]}"
+printf '%d passed, %d failed\n' $((${#layers[@]} - failed)) "$failed"
+[[ $failed -eq 0 ]]

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# The whole stack on this machine: make up. Run again, it changes nothing and takes seconds.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+release=${1:-trixie}
+
+step() { printf '\n== %s\n' "$*"; }
+
+step "Looking at this machine"
+tools/check_machine.py up
+
+step "Python packages (.venv; two minutes the first time)"
+tools/ensure_venv.sh requirements/controller.txt
+export PATH="$PWD/.venv/bin:$PATH"
+
+step "Docker engine"
+tools/ensure_docker.sh
+
+step "Image of the local host, Debian $release (a minute the first time)"
+molecule/shared/image/build.sh "$release"
+
+step "Deploying: ansible-playbook site.yml (about two minutes the first time)"
+ansible-playbook site.yml --extra-vars "local_host_image=allin-host:$release"
+
+step "What runs where"
+tools/status.py
