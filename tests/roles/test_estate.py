@@ -1,0 +1,109 @@
+"""The inventories, the wiring between the roles, and the versions that are written in two places."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+SERVICES = {"backend", "prometheus", "alertmanager", "node_exporter"}
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+def hostvars(inventory: str, host: str, name: str) -> Any:
+    """A variable of a host as its roles would see it, templates resolved."""
+    output = run(
+        "ansible", host, "--inventory", inventory, "--module-name", "ansible.builtin.debug", "--args", f"var={name}",
+        "--one-line",
+    )  # fmt: skip
+    return json.loads(output.partition("=>")[2])[name]
+
+
+@pytest.mark.parametrize("inventory", ["inventories/local", "inventories/production"])
+def test_every_group_of_the_architecture_has_hosts(inventory: str) -> None:
+    groups = json.loads(run("ansible-inventory", "--inventory", inventory, "--list"))
+    assert all(groups[name]["hosts"] for name in SERVICES)
+    assert set(groups["allin"]["children"]) == {"application", "monitoring", "exporters"}
+
+
+def test_every_host_of_production_is_watched() -> None:
+    """Prevents: an example that leaves a host without an exporter."""
+    groups = json.loads(run("ansible-inventory", "--inventory", "inventories/production", "--list"))
+    everything = {host for name in SERVICES for host in groups[name]["hosts"]}
+    assert set(groups["node_exporter"]["hosts"]) == everything
+
+
+def test_targets_follow_the_groups() -> None:
+    jobs = hostvars("inventories/production", "monitor1", "prometheus_scrape_jobs")
+    assert {job["name"]: job["targets"] for job in jobs} == {
+        "backend-api-production": ["192.0.2.11:7000", "192.0.2.12:7000"],
+        "prometheus": ["192.0.2.21:9090"],
+        "alertmanager": ["192.0.2.21:9093", "192.0.2.22:9093"],
+        "node": ["192.0.2.11:9100", "192.0.2.12:9100", "192.0.2.21:9100", "192.0.2.22:9100"],
+    }
+
+
+def test_the_members_of_a_cluster_know_each_other_and_not_themselves() -> None:
+    assert hostvars("inventories/production", "monitor1", "alertmanager_cluster_peers") == ["192.0.2.22:9094"]
+    assert hostvars("inventories/production", "monitor2", "alertmanager_cluster_peers") == ["192.0.2.21:9094"]
+    assert hostvars("inventories/local", "allin-local", "alertmanager_cluster_peers") == []
+
+
+def test_the_documented_names_of_the_local_estate() -> None:
+    """Prevents: dashboards that filter on the documented job and find nothing."""
+    jobs = hostvars("inventories/local", "allin-local", "prometheus_scrape_jobs")
+    assert {job["name"]: job["targets"] for job in jobs} == {
+        "backend-api-dev": ["allin-local:7000"],
+        "prometheus": ["allin-local:9090"],
+        "alertmanager": ["allin-local:9093"],
+        "node": ["allin-local:9100"],
+    }
+
+
+@pytest.mark.parametrize("port", ["backend", "prometheus", "alertmanager", "node_exporter"])
+def test_the_wiring_s_ports_are_the_roles_defaults(port: str) -> None:
+    """Prevents: a role used alone that listens where the wiring does not look."""
+    wiring = yaml.safe_load((ROOT / "inventories/wiring/all.yml").read_text())
+    defaults = yaml.safe_load((ROOT / f"roles/{port}/defaults/main.yml").read_text())
+    assert wiring[f"{port}_port"] == defaults[f"{port}_port"]
+
+
+def test_both_inventories_share_the_wiring() -> None:
+    for name in ("local", "production"):
+        assert (ROOT / f"inventories/{name}/group_vars/all/wiring.yml").resolve() == ROOT / "inventories/wiring/all.yml"
+
+
+def test_collections_are_those_that_the_controller_s_packages_carry() -> None:
+    """Prevents: users of Galaxy and users of PyPI running different modules."""
+    wanted = yaml.safe_load((ROOT / "requirements.yml").read_text())["collections"]
+    base = Path(str(distribution("ansible").locate_file("ansible_collections")))
+    for one in wanted:
+        manifest = json.loads((base / one["name"].replace(".", "/") / "MANIFEST.json").read_text())
+        assert manifest["collection_info"]["version"] == one["version"], one["name"]
+
+
+def test_every_collection_that_is_used_is_required() -> None:
+    wanted = {one["name"] for one in yaml.safe_load((ROOT / "requirements.yml").read_text())["collections"]}
+    text = "\n".join(
+        path.read_text() for folder in ("roles", "playbooks", "molecule", "inventories") for path in (ROOT / folder).rglob("*.yml")
+    )
+    used = {name for name in ("ansible.posix", "community.docker", "community.general", "community.crypto") if f"{name}." in text}
+    used.add("ansible.posix")  # callbacks in ansible.cfg
+    assert wanted == used
+
+
+def test_the_examples_hold_no_secret_and_no_real_host() -> None:
+    """Prevents: a webhook that somebody pasted and committed."""
+    for path in (ROOT / "inventories").rglob("*.yml*"):
+        text = path.read_text()
+        assert "hooks.slack.com/services/T" not in text
+        assert "$ANSIBLE_VAULT" not in text

@@ -1,0 +1,78 @@
+"""The argument specifications are the documentation and the validator, so they must say what the defaults say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROLES = sorted(path.parent.parent for path in Path(__file__).parents[2].glob("roles/*/meta/argument_specs.yml"))
+UNSET = object()
+
+
+def load(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text()) or {}
+
+
+def options(role: Path) -> dict[str, Any]:
+    """Every option of every entry point of a role."""
+    found: dict[str, Any] = {}
+    for entry in load(role / "meta/argument_specs.yml")["argument_specs"].values():
+        found |= entry["options"]
+    return found
+
+
+def test_every_role_has_a_specification() -> None:
+    everything = {path for path in Path(__file__).parents[2].glob("roles/*") if path.is_dir()}
+    assert everything == set(ROLES)
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_specification_and_defaults_agree(role: Path) -> None:
+    """Prevents: documentation that promises another default than the one that is used."""
+    defaults = load(role / "defaults/main.yml")
+    documented = {name: spec["default"] for name, spec in options(role).items() if "default" in spec}
+    assert documented == defaults
+    required = {name for name, spec in options(role).items() if spec.get("required")}
+    assert not required & set(defaults)
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_every_option_is_described_and_typed(role: Path) -> None:
+    def check(name: str, spec: dict[str, Any]) -> None:
+        assert spec.get("description"), f"{name} has no description"
+        assert spec.get("type"), f"{name} has no type"
+        for inner, inner_spec in spec.get("options", {}).items():
+            check(f"{name}.{inner}", inner_spec)
+
+    for name, spec in options(role).items():
+        assert name.startswith(f"{role.name}_")
+        check(name, spec)
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_internal_names_have_two_underscores(role: Path) -> None:
+    """Prevents: a constant that looks like something users may set."""
+    internal = load(role / "vars/main.yml")
+    assert all(name.startswith(f"__{role.name}_") for name in internal)
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_every_checked_format_belongs_to_an_option(role: Path) -> None:
+    """Prevents: a check of a variable that was renamed, which would check nothing."""
+    internal = load(role / "vars/main.yml")
+    tables = [value for name, value in internal.items() if "_formats" in name and isinstance(value, dict)]
+    named = {name for table in tables for name in table}
+    assert named <= set(options(role))
+    # Every port is checked: no type can say 1 to 65535.
+    ports = {name for name, spec in options(role).items() if name.endswith("_port") and spec["type"] == "int"}
+    assert ports <= named
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_every_role_has_a_readme_of_one_screen(role: Path) -> None:
+    lines = (role / "README.md").read_text().splitlines()
+    assert lines[0] == f"# {role.name}"
+    assert 10 <= len(lines) <= 60
