@@ -29,7 +29,7 @@ def eventually(
     while True:
         try:
             value = look()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is reported if it lasts
+        except Exception as error:
             last = error
         else:
             if accept(value):

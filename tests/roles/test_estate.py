@@ -94,9 +94,15 @@ def test_collections_are_those_that_the_controller_s_packages_carry() -> None:
 def test_every_collection_that_is_used_is_required() -> None:
     wanted = {one["name"] for one in yaml.safe_load((ROOT / "requirements.yml").read_text())["collections"]}
     text = "\n".join(
-        path.read_text() for folder in ("roles", "playbooks", "molecule", "inventories") for path in (ROOT / folder).rglob("*.yml")
+        path.read_text()
+        for folder in ("roles", "playbooks", "molecule", "inventories")
+        for path in (ROOT / folder).rglob("*.yml")
     )
-    used = {name for name in ("ansible.posix", "community.docker", "community.general", "community.crypto") if f"{name}." in text}
+    used = {
+        name
+        for name in ("ansible.posix", "community.docker", "community.general", "community.crypto")
+        if f"{name}." in text
+    }
     used.add("ansible.posix")  # callbacks in ansible.cfg
     assert wanted == used
 

@@ -58,7 +58,9 @@ def render(destination: Path, **settings: Any) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
     destination = tmp_path_factory.mktemp("alertmanager") / "both"
-    render(destination, **SLACK, **MAIL, alertmanager_smtp_username="u", alertmanager_slack_channels={"critical": "#page"})
+    render(
+        destination, **SLACK, **MAIL, alertmanager_smtp_username="u", alertmanager_slack_channels={"critical": "#page"}
+    )
     return destination
 
 
@@ -109,7 +111,9 @@ def test_without_slack_mail_takes_every_severity(tmp_path: Path) -> None:
 def test_notify_false_tells_nobody_and_is_still_valid(tmp_path: Path) -> None:
     config = render(tmp_path / "quiet", alertmanager_notify=False)
     assert all(set(one) == {"name"} for one in config["receivers"])
-    subprocess.run([amtool("sid"), "check-config", tmp_path / "quiet/alertmanager.yml"], check=True, capture_output=True)
+    subprocess.run(
+        [amtool("sid"), "check-config", tmp_path / "quiet/alertmanager.yml"], check=True, capture_output=True
+    )
 
 
 def test_a_user_s_receivers_and_routes_come_first(tmp_path: Path) -> None:
@@ -123,4 +127,6 @@ def test_a_user_s_receivers_and_routes_come_first(tmp_path: Path) -> None:
     )
     command = [amtool("sid"), "config", "routes", "test", f"--config.file={tmp_path / 'extra/alertmanager.yml'}"]
     for labels, receiver in ((["team=payments", "severity=critical"], "pager"), (["severity=critical"], "critical")):
-        assert subprocess.run([*command, *labels], check=True, capture_output=True, text=True).stdout.strip() == receiver
+        assert (
+            subprocess.run([*command, *labels], check=True, capture_output=True, text=True).stdout.strip() == receiver
+        )

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from apis import Alertmanager, Prometheus, get
-from client import SinkClient
+from client import Kind, Message, SinkClient
 from waiting import eventually
 
 JOB = "backend-api-dev"
@@ -114,25 +114,19 @@ def test_a_fault_becomes_messages_and_so_does_its_end(
     eventually(lambda: "BackendDown" in prometheus.firing(), lambda fires: not fires, within=60, what="no alert before")
     sinks.clear()
 
-    def slack(status: str) -> dict[str, Any]:
-        return sinks.wait_for(
-            lambda one: f"[{status}" in json.dumps(one) and "BackendDown" in json.dumps(one), timeout=90, kind="slack"
-        )
-
-    def mail(status: str) -> dict[str, Any]:
-        return sinks.wait_for(
-            lambda one: f"[{status}" in str(one["subject"]) and "BackendDown" in str(one["subject"]),
-            timeout=90,
-            kind="mail",
-        )
+    def arrives(kind: Kind, status: str) -> Message:
+        """The message about BackendDown, in at most 90 s."""
+        return sinks.wait_for(lambda one: one.title.startswith(f"[{status}") and "BackendDown" in one.title, 90, kind)
 
     stopped = time.monotonic()
     host.check_output("systemctl stop allin-backend.service")
     try:
-        message = slack("FIRING")
+        message = arrives("slack", "FIRING")
         seconds = time.monotonic() - stopped
-        letter = mail("FIRING")
-        print(f"\nfault to Slack message: {seconds:.1f} s, at this scenario's pace (scrape and evaluation every second)")
+        letter = arrives("mail", "FIRING")
+        print(
+            f"\nfault to Slack message: {seconds:.1f} s, at this scenario's pace (scrape and evaluation every second)"
+        )
         with pytest.raises(urllib.error.URLError):
             get(f"{backend}/health")
     finally:
@@ -141,17 +135,18 @@ def test_a_fault_becomes_messages_and_so_does_its_end(
 
     assert message["channel"] == "#allin-alerts"
     attachment = message["attachments"][0]
-    assert attachment["title"].startswith("[FIRING:1] BackendDown (critical)")
+    assert message.title.startswith("[FIRING:1] BackendDown (critical)")
     assert JOB in attachment["text"]
     assert attachment["title_link"].startswith("http://127.0.0.1:9093/")
-    assert letter["recipients"] == ["on-call@allin.localhost"]
-    assert letter["subject"].startswith("[FIRING:1] BackendDown (critical)")
-    assert JOB in letter["text"]
+    assert letter["rcpt_to"] == ["on-call@allin.localhost"]
+    assert letter.title.startswith("[FIRING:1] BackendDown (critical)")
+    assert JOB in letter.text
 
-    resolved = slack("RESOLVED")
+    resolved = arrives("slack", "RESOLVED")
     print(f"recovery to resolved Slack message: {time.monotonic() - started:.1f} s")
-    assert resolved["attachments"][0]["title"].startswith("[RESOLVED] BackendDown")
-    assert mail("RESOLVED")["recipients"] == ["on-call@allin.localhost"]
+    assert resolved["channel"] == "#allin-alerts"
+    assert resolved.title.startswith("[RESOLVED] BackendDown")
+    assert arrives("mail", "RESOLVED")["rcpt_to"] == ["on-call@allin.localhost"]
     eventually(lambda: alertmanager.api("alerts"), lambda alerts: alerts == [], within=60, what="no alert left")
 
 
