@@ -44,8 +44,7 @@ def render(destination: Path, **settings: Any) -> dict[str, Any]:
     destination.mkdir(exist_ok=True)
     variables = {"role": str(ROOT / "roles/alertmanager"), "destination": str(destination), **settings}
     subprocess.run(
-        ["ansible-playbook", "--inventory", "localhost,", "--extra-vars", json.dumps(variables)]
-        + [str(ROOT / "tests/roles/render_alertmanager.yml")],
+        ["ansible-playbook", "-i", "localhost,", "-e", json.dumps(variables), "tests/roles/render_alertmanager.yml"],
         cwd=ROOT,
         check=True,
         capture_output=True,

@@ -1,0 +1,171 @@
+"""Settings that cannot work are refused by name, with an example, before any host is reached.
+
+One run of the preflight plays serves the whole table: each row is a host of its own in a made-up inventory, at an
+address that nobody answers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+GOOD = {
+    "alertmanager_slack_api_url": "https://hooks.slack.test/services/a/b/c",
+    "alertmanager_slack_channel": "#alerts",
+    "alertmanager_email_to": ["on-call@mail.test"],
+    "alertmanager_email_from": "monitoring@mail.test",
+    "alertmanager_smtp_smarthost": "mail.test:587",
+}
+
+# role, what is set, what the message must contain: the variable, and an example of what to write
+CASES: list[tuple[str, dict[str, Any], list[str]]] = [
+    # a wrong type
+    ("prometheus", {"prometheus_port": "ninety"}, ["prometheus_port", "prometheus_port: 9090"]),
+    ("prometheus", {"prometheus_scrape_jobs": "backend"}, ["prometheus_scrape_jobs"]),
+    ("prometheus", {"prometheus_scrape_jobs": [{"name": "x", "targets": 5, "scheme": "gopher"}]}, ["scheme", "https"]),
+    ("alertmanager", {"alertmanager_smtp_require_tls": "perhaps"}, ["alertmanager_smtp_require_tls", "true"]),
+    ("backend", {"backend_traffic_rate": "fast"}, ["backend_traffic_rate", "backend_traffic_rate: 3.0"]),
+    ("node_exporter", {"node_exporter_archive_sha256": "abc"}, ["node_exporter_archive_sha256", "amd64"]),
+    # an unknown choice
+    ("prometheus", {"prometheus_install_method": "deb"}, ["prometheus_install_method", "archive", "package"]),
+    ("alertmanager", {"alertmanager_install_method": "snap"}, ["alertmanager_install_method", "archive"]),
+    ("node_exporter", {"node_exporter_install_method": ""}, ["node_exporter_install_method", "archive"]),
+    ("backend", {"backend_log_level": "loud"}, ["backend_log_level", "info"]),
+    # a missing required value
+    ("prometheus", {"prometheus_scrape_jobs": [{"name": "x"}]}, ["prometheus_scrape_jobs[0]", "targets"]),
+    ("alertmanager", {"alertmanager_slack_api_url": ""}, ["alertmanager_slack_api_url", "https://hooks.slack.com"]),
+    ("alertmanager", {"alertmanager_slack_channel": ""}, ["alertmanager_slack_channel", "#alerts"]),
+    ("alertmanager", {"alertmanager_email_to": []}, ["alertmanager_email_to", "on-call@"]),
+    ("alertmanager", {"alertmanager_email_from": ""}, ["alertmanager_email_from", "monitoring@"]),
+    ("alertmanager", {"alertmanager_smtp_smarthost": ""}, ["alertmanager_smtp_smarthost", ":587"]),
+    # a placeholder
+    ("alertmanager", {"alertmanager_slack_api_url": "https://hooks.slack.com/services/XXX"}, ["placeholder"]),
+    ("alertmanager", {"alertmanager_slack_api_url": "changeme"}, ["alertmanager_slack_api_url"]),
+    ("alertmanager", {"alertmanager_email_to": ["you@example.com"]}, ["alertmanager_email_to"]),
+    ("alertmanager", {"alertmanager_smtp_smarthost": "mail.example.com:587"}, ["alertmanager_smtp_smarthost"]),
+    # nobody to tell
+    (
+        "alertmanager",
+        {"alertmanager_slack_enabled": False, "alertmanager_email_enabled": False},
+        ["alertmanager_notify: false"],
+    ),
+    # a bad duration
+    ("prometheus", {"prometheus_retention_time": "15 days"}, ["prometheus_retention_time", "30d"]),
+    ("prometheus", {"prometheus_scrape_interval": "15"}, ["prometheus_scrape_interval", "15s"]),
+    ("prometheus", {"prometheus_evaluation_interval": "0s"}, ["prometheus_evaluation_interval", "15s"]),
+    ("alertmanager", {"alertmanager_group_wait": "soon"}, ["alertmanager_group_wait", "30s"]),
+    ("alertmanager", {"alertmanager_repeat_interval": "-1h"}, ["alertmanager_repeat_interval", "12h"]),
+    # a bad size
+    ("prometheus", {"prometheus_retention_size": "10 gigabytes"}, ["prometheus_retention_size", "10GB"]),
+    # a port out of range
+    ("prometheus", {"prometheus_port": 70000}, ["prometheus_port", "65535", "prometheus_port: 9090"]),
+    ("alertmanager", {"alertmanager_port": 0}, ["alertmanager_port", "alertmanager_port: 9093"]),
+    ("alertmanager", {"alertmanager_cluster_port": 99999}, ["alertmanager_cluster_port", "9094"]),
+    ("node_exporter", {"node_exporter_port": -1}, ["node_exporter_port", "node_exporter_port: 9100"]),
+    ("backend", {"backend_port": 65536}, ["backend_port", "backend_port: 7000"]),
+    # an address with a port, a relative path, a label that Prometheus cannot have
+    ("node_exporter", {"node_exporter_listen_address": "0.0.0.0:9100"}, ["node_exporter_listen_address"]),
+    ("prometheus", {"prometheus_data_dir": "data"}, ["prometheus_data_dir", "/var/lib/prometheus/data"]),
+    ("prometheus", {"prometheus_external_labels": {"my-label": "x"}}, ["prometheus_external_labels", "my-label"]),
+    ("prometheus", {"prometheus_external_url": "prometheus.test"}, ["prometheus_external_url", "https://"]),
+    # a misspelled variable, and a template that refers to nothing
+    ("prometheus", {"prometheus_retention_tme": "30d"}, ["prometheus_retention_tme", "prometheus_retention_time"]),
+    ("alertmanager", {"alertmanager_slack_chanel": "#x"}, ["alertmanager_slack_chanel", "alertmanager_slack_channel"]),
+    ("alertmanager", {"alertmanager_smtp_password": "{{ vault_nowhere }}"}, ["alertmanager_smtp_password"]),
+    # a threshold of the wrong kind
+    (
+        "prometheus",
+        {"prometheus_alert_thresholds": {"high_error_rate": {"ratio": "many"}}},
+        ["prometheus_alert_thresholds.high_error_rate.ratio"],
+    ),
+    (
+        "prometheus",
+        {"prometheus_alert_thresholds": {"high_eror_rate": {"ratio": 0.1}}},
+        ["high_eror_rate", "high_error_rate"],
+    ),
+]
+
+SECRETS = ("hooks.slack.com/services/XXX",)
+
+
+def inventory() -> dict[str, Any]:
+    """One host for each row, in the group that its role's play takes; one good host for each role."""
+    groups: dict[str, Any] = {}
+    for number, (role, settings, _) in enumerate(CASES):
+        groups.setdefault(role, {"hosts": {}})["hosts"][f"case{number}"] = settings
+    for role, group in groups.items():
+        group["hosts"][f"good-{role}"] = {}
+    wanted = {"ansible_host": "192.0.2.99", "ansible_ssh_common_args": "-oConnectTimeout=1"}
+    return {"all": {"vars": GOOD | wanted, "children": groups}}
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What the run said of each host that it refused."""
+    folder = tmp_path_factory.mktemp("bad-input")
+    (folder / "hosts.yml").write_text(yaml.safe_dump(inventory()))
+    # Each play on its own, since a refusal ends the run at its play: one run shows them all.
+    plays = yaml.safe_load((ROOT / "playbooks/preflight.yml").read_text())
+    assert all(play.pop("any_errors_fatal") for play in plays), "a refused host must stop the run for all hosts"
+    (folder / "preflight.yml").write_text(yaml.safe_dump(plays))
+    environment = os.environ | {
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
+        "ANSIBLE_CALLBACKS_ENABLED": "ansible.posix.timer",
+    }
+    run = subprocess.run(
+        ["ansible-playbook", "--inventory", str(folder / "hosts.yml"), str(folder / "preflight.yml")],
+        cwd=ROOT,
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 2, run.stdout + run.stderr
+    report, _ = json.JSONDecoder().raw_decode(run.stdout)  # the play's own time follows
+    said: dict[str, str] = {}
+    for play in report["plays"]:
+        for task in play["tasks"]:
+            for host, result in task["hosts"].items():
+                assert not result.get("unreachable"), f"{host} was reached for, to check a setting"
+                assert not result.get("changed")
+                if result.get("failed"):
+                    said[host] = str(result["msg"])
+    return said
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=lambda n: f"{CASES[n][0]}-{'-'.join(CASES[n][1])}")
+def test_a_bad_setting_is_refused_by_name(answers: dict[str, str], number: int) -> None:
+    role, settings, wanted = CASES[number]
+    assert f"case{number}" in answers, f"{role} accepts {settings}"
+    message = answers[f"case{number}"]
+    for text in wanted:
+        assert text in message
+    for secret in SECRETS:
+        assert secret not in message
+
+
+@pytest.mark.parametrize("role", sorted({role for role, _, _ in CASES}))
+def test_good_settings_are_accepted(answers: dict[str, str], role: str) -> None:
+    """Prevents: a check that refuses everything."""
+    assert f"good-{role}" not in answers
+
+
+def test_notify_false_needs_no_receiver(tmp_path: Path) -> None:
+    """The one way to deploy an Alertmanager that tells nobody, and the example inventory as it stands is refused."""
+    quiet = {"all": {"children": {"alertmanager": {"hosts": {"quiet": {"alertmanager_notify": False}}}}}}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(quiet))
+    command = ["ansible-playbook", "playbooks/preflight.yml", "--inventory"]
+    run = subprocess.run([*command, str(tmp_path / "hosts.yml")], cwd=ROOT, check=False, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    run = subprocess.run([*command, "inventories/production"], cwd=ROOT, check=False, capture_output=True, text=True)
+    assert run.returncode != 0
+    assert "alertmanager_slack_api_url" in run.stdout + run.stderr
