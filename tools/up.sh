@@ -19,6 +19,13 @@ tools/ensure_docker.sh
 step "Image of the local host, Debian $release (a minute the first time)"
 molecule/shared/image/build.sh "$release"
 
+existing=$(docker container inspect --format '{{.Config.Image}}' allin-local 2>/dev/null || true)
+if [[ -n $existing && $existing != "allin-host:$release" ]]; then
+    printf 'The local host exists already, made of %s. To have Debian %s instead: make down, then this again.\n' \
+        "$existing" "$release" >&2
+    exit 1
+fi
+
 step "Deploying: ansible-playbook site.yml (about two minutes the first time)"
 ansible-playbook site.yml --extra-vars "local_host_image=allin-host:$release"
 

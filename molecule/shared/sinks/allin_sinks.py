@@ -993,7 +993,7 @@ def slack_card(message: JsonObject) -> str:
         f'<article class="slack {status}" data-id="{int(message["id"])}"><div class="row">'
         f'<div class="face" aria-hidden="true">{emoji or esc(str(name)[:1].upper())}</div><div><div class="top">'
         f'<b>{esc(name)}</b><span class="app">APP</span>'
-        f'<span class="channel">{esc(channel) if channel else "in the webhook&#x27;s own channel"}</span>'
+        f'<span class="channel">{esc(channel) if channel else "(default channel)"}</span>'
         f"{_badge(status)}{_when(message)}</div>{''.join(parts)}</div></div></article>"
     )
 

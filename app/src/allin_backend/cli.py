@@ -1,0 +1,57 @@
+"""The ``allin-backend`` command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from allin_backend import __version__, env_file, settings
+
+EXIT_BAD_CONFIGURATION = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand and return the exit code: 2 for a configuration that cannot be used."""
+    parser = argparse.ArgumentParser(prog="allin-backend", description="The AllIN platform's backend.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("serve", help="serve until SIGTERM; configured by ALLIN_* environment variables")
+    check = commands.add_parser("check-config", help="check the configuration, without touching the database")
+    check.add_argument(
+        "--env-file", type=Path, metavar="PATH", help="check this systemd EnvironmentFile instead of the environment"
+    )
+    commands.add_parser("version", help="print the version")
+    options = parser.parse_args(arguments)
+
+    if options.command == "version":
+        print(__version__)
+        return 0
+    try:
+        environ = os.environ if options.command == "serve" or options.env_file is None else _read(options.env_file)
+        loaded = settings.load(environ)
+    except settings.ConfigurationError as error:
+        count = len(error.problems)
+        print(f"allin-backend: {count} problem{'s'[: count > 1]} in the configuration:", file=sys.stderr)
+        for problem in error.problems:
+            print(f"  {problem}", file=sys.stderr)
+        return EXIT_BAD_CONFIGURATION
+    if options.command == "check-config":
+        print("allin-backend: the configuration is valid")
+        return 0
+    # Only now: checking a configuration needs no web server.
+    from allin_backend.server import serve
+
+    return serve(loaded)
+
+
+def _read(path: Path) -> Mapping[str, str]:
+    try:
+        return env_file.parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise settings.ConfigurationError([f"{path}: {error.strerror}; name a file that can be read"]) from None
+    except UnicodeDecodeError:
+        raise settings.ConfigurationError([f"{path}: is not UTF-8 text"]) from None
+    except env_file.EnvFileError as error:
+        raise settings.ConfigurationError([f"{path}: {error}"]) from None

@@ -1,0 +1,1 @@
+"""The backend's instruments. ``contract`` declares them; the other modules fill and expose what it declares."""

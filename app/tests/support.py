@@ -1,0 +1,168 @@
+"""What several test modules share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp, Message, Scope
+
+from allin_backend.settings import Settings, load
+
+SOURCE: Final = Path(__file__).parent.parent / "src"
+DEADLINE: Final = 30.0
+"""Seconds after which a test that waits for something fails."""
+
+
+def database_url(directory: Path) -> str:
+    return f"sqlite+aiosqlite:///{directory}/test.db"
+
+
+def make_settings(directory: Path, **variables: str) -> Settings:
+    return load({"ALLIN_DATABASE_URL": database_url(directory), **variables})
+
+
+def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
+    return registry.get_sample_value(name, labels)
+
+
+def http_scope(path: str, method: str = "GET", headers: dict[str, str] | None = None, spec: str = "2.3") -> Scope:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": spec},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(name.lower().encode(), text.encode()) for name, text in (headers or {}).items()],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 7000),
+    }
+
+
+@dataclass
+class Caller:
+    """One HTTP request made at the ASGI level, where a test decides what the server does.
+
+    After ``gone_after`` messages the client leaves: with ``send_raises`` the server then raises in ``send``, otherwise
+    it says so through ``receive`` only.
+    """
+
+    scope: Scope
+    body: list[bytes] = field(default_factory=lambda: [b""])
+    gone_after: int | None = None
+    send_raises: bool = False
+    sent: list[Message] = field(default_factory=list)
+    chunks_read: int = 0
+
+    async def run(self, app: ASGIApp) -> list[Message]:
+        chunks = list(self.body)
+        gone = asyncio.Event()
+        if self.gone_after == 0:
+            gone.set()
+
+        async def receive() -> Message:
+            if chunks and not gone.is_set():
+                chunk = chunks.pop(0)
+                self.chunks_read += 1
+                return {"type": "http.request", "body": chunk, "more_body": bool(chunks)}
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            if gone.is_set() and self.send_raises:
+                raise OSError("the client is gone")
+            self.sent.append(message)
+            if self.gone_after is not None and len(self.sent) >= self.gone_after:
+                gone.set()
+
+        await app(self.scope, receive, send)
+        return self.sent
+
+    @property
+    def status(self) -> int:
+        return int(self.sent[0]["status"])
+
+
+class Process:
+    """A running command of this package, with its output read line by line."""
+
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+        inherited = {name: text for name, text in os.environ.items() if not name.startswith("ALLIN_")}
+        self.popen = subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=inherited | {"PYTHONPATH": str(SOURCE), "PYTHONUNBUFFERED": "1"} | (env or {}),
+        )
+        self.lines: list[str] = []
+        self._unread: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.popen.stdout is not None
+        for line in self.popen.stdout:
+            self.lines.append(line.rstrip("\n"))
+            self._unread.put(self.lines[-1])
+        self._unread.put(None)
+
+    def wait_for_line(self, part: str) -> str:
+        """The next line that contains ``part``."""
+        end = monotonic() + DEADLINE
+        while True:
+            try:
+                line = self._unread.get(timeout=max(0.0, end - monotonic()))
+            except queue.Empty:
+                line = None
+            if line is None:
+                raise AssertionError(f"no line with {part!r}; the output was:\n" + "\n".join(self.lines))
+            if part in line:
+                return line
+
+    def wait(self) -> int:
+        """The exit code, when the process has ended by itself."""
+        code = self.popen.wait(DEADLINE)
+        self._reader.join(DEADLINE)
+        return code
+
+    def close(self) -> None:
+        if self.popen.poll() is None:
+            self.popen.kill()
+        self.wait()
+        if self.popen.stdout is not None:
+            self.popen.stdout.close()
+
+
+@contextlib.contextmanager
+def running(*arguments: str, env: dict[str, str] | None = None) -> Iterator[Process]:
+    process = Process(*arguments, env=env)
+    try:
+        yield process
+    finally:
+        process.close()
+
+
+@contextlib.contextmanager
+def running_backend(directory: Path, **variables: str) -> Iterator[tuple[Process, int]]:
+    """A backend on a free port, and the port."""
+    env = {"ALLIN_DATABASE_URL": database_url(directory), "ALLIN_PORT": "0", **variables}
+    with running("allin_backend", "serve", env=env) as process:
+        started: dict[str, Any] = json.loads(process.wait_for_line('"message":"serving"'))
+        yield process, started["port"]

@@ -1,0 +1,322 @@
+"""The routes as callers see them."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from allin_backend.app import create_app
+from allin_backend.database.engine import Database
+from allin_backend.web.requests import make_cursor
+from support import Caller, http_scope, make_settings
+
+
+@pytest.fixture
+def user_id(client: TestClient) -> int:
+    return int(client.post("/api/v1/users", json={"email": "ann@example.com", "name": "Ann"}).json()["id"])
+
+
+def is_problem(response: Any, status: int) -> str:
+    """Assert an RFC 9457 problem of this status and return its detail."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    assert body["status"] == status
+    assert body["type"] == "about:blank"
+    assert body["title"]
+    assert body["request_id"] == response.headers["x-request-id"]
+    return str(body["detail"])
+
+
+def test_index_names_the_other_paths(client: TestClient) -> None:
+    links = client.get("/").json()["links"]
+
+    assert links["metrics"] == "/metrics"
+    for path in links.values():
+        assert client.get(path).status_code in (200, 405), path
+
+
+def test_health_asks_nothing_of_the_database(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(_self: Database, _timeout: float) -> None:
+        raise AssertionError("asked")
+
+    monkeypatch.setattr(Database, "check", never)
+    assert client.get("/health").json() == {"status": "ok"}
+
+
+def test_ready_names_the_release(tmp_path: Path, registry: CollectorRegistry) -> None:
+    with TestClient(create_app(make_settings(tmp_path, ALLIN_RELEASE="2026.11.1"), registry)) as client:
+        response = client.get("/ready")
+
+    assert response.status_code == 200
+    assert response.json() == {"status": "ready", "release": "2026.11.1"}
+
+
+def test_not_ready_when_no_connection_comes_free_in_time(tmp_path: Path, registry: CollectorRegistry) -> None:
+    settings = make_settings(
+        tmp_path, ALLIN_DATABASE_POOL_SIZE="1", ALLIN_READY_TIMEOUT_SECONDS="0.2", ALLIN_DATABASE_TIMEOUT_SECONDS="60"
+    )
+    app = create_app(settings, registry)
+    database = _database(app)
+
+    async def scenario() -> Caller:
+        async with app.router.lifespan_context(app), database.engine.connect():
+            caller = Caller(http_scope("/ready"))
+            async with asyncio.timeout(5):
+                await caller.run(app)
+            return caller
+
+    assert asyncio.run(scenario()).status == 503
+
+
+def test_not_ready_when_the_schema_is_gone(client: TestClient, tmp_path: Path) -> None:
+    assert client.get("/ready").status_code == 200
+    with sqlite3.connect(tmp_path / "test.db") as connection:
+        connection.execute("DROP TABLE schema_version")
+    connection.close()
+
+    is_problem(client.get("/ready"), 503)
+    assert client.get("/health").status_code == 200
+
+
+def test_not_ready_when_the_schema_is_of_another_release(client: TestClient, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "test.db") as connection:
+        connection.execute("INSERT INTO schema_version VALUES (99, '2026-01-01')")
+    connection.close()
+
+    is_problem(client.get("/ready"), 503)
+
+
+def test_life_of_a_user(client: TestClient) -> None:
+    created = client.post("/api/v1/users", json={"email": "Ann@Example.com", "name": "Ann"})
+    assert created.status_code == 201
+    user = created.json()
+    assert created.headers["location"] == f"/api/v1/users/{user['id']}"
+    assert user["email"] == "ann@example.com"
+    assert user["created_at"].endswith("Z")
+
+    assert client.get(f"/api/v1/users/{user['id']}").json() == user
+    client.post("/api/v1/posts", json={"user_id": user["id"], "text": "hello"})
+    assert client.delete(f"/api/v1/users/{user['id']}").status_code == 204
+    assert client.get("/api/v1/posts").json()["items"] == []
+    is_problem(client.get(f"/api/v1/users/{user['id']}"), 404)
+    is_problem(client.delete(f"/api/v1/users/{user['id']}"), 404)
+
+
+def test_id_of_a_deleted_user_is_not_used_again(client: TestClient, user_id: int) -> None:
+    client.delete(f"/api/v1/users/{user_id}")
+
+    assert client.post("/api/v1/users", json={"email": "bob@example.com", "name": "Bob"}).json()["id"] > user_id
+
+
+def test_email_belongs_to_one_user(client: TestClient, user_id: int) -> None:
+    is_problem(client.post("/api/v1/users", json={"email": "ANN@example.com", "name": "Other"}), 409)
+
+
+def test_life_of_a_post(client: TestClient, user_id: int) -> None:
+    created = client.post("/api/v1/posts", json={"user_id": user_id, "text": "grüße 👋"})
+    assert created.status_code == 201
+    post = created.json()
+    assert created.headers["location"] == f"/api/v1/posts/{post['id']}"
+    assert post["text"] == "grüße 👋"
+
+    assert client.get(f"/api/v1/posts/{post['id']}").json() == post
+    assert client.delete(f"/api/v1/posts/{post['id']}").status_code == 204
+    is_problem(client.get(f"/api/v1/posts/{post['id']}"), 404)
+    is_problem(client.delete(f"/api/v1/posts/{post['id']}"), 404)
+
+
+def test_post_of_an_unknown_user(client: TestClient) -> None:
+    assert "user_id" in is_problem(client.post("/api/v1/posts", json={"user_id": 7, "text": "x"}), 422)
+
+
+def test_pages_cover_every_post_once(client: TestClient, user_id: int) -> None:
+    made = [client.post("/api/v1/posts", json={"user_id": user_id, "text": str(n)}).json()["id"] for n in range(7)]
+
+    def pages() -> Iterator[list[int]]:
+        params: dict[str, str | int] = {"limit": 3}
+        while True:
+            page = client.get("/api/v1/posts", params=params).json()
+            yield [post["id"] for post in page["items"]]
+            if page["next_cursor"] is None:
+                return
+            params["cursor"] = page["next_cursor"]
+
+    assert list(pages()) == [made[:-4:-1], made[3:0:-1], made[:1]]
+
+
+def test_last_page_that_is_full_has_no_next(client: TestClient, user_id: int) -> None:
+    for number in range(2):
+        client.post("/api/v1/posts", json={"user_id": user_id, "text": str(number)})
+
+    assert client.get("/api/v1/posts?limit=2").json()["next_cursor"] is None
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("limit=0", "limit=101", "limit=-1", "limit=x", "limit=", "limit=1.5", "limit=" + "9" * 5000),
+        *("cursor=x", "cursor=", "cursor=ü", "cursor=" + "9" * 5000),
+        *(f"cursor={make_cursor(number)}" for number in (0, 2**63)),
+    ],
+)
+def test_bad_queries(client: TestClient, query: str) -> None:
+    is_problem(client.get(f"/api/v1/posts?{query}"), 400)
+
+
+@pytest.mark.parametrize("text", ["x", "0", "-1", "1.0", "٣", "9223372036854775808", "9" * 5000, "1%00", "%20"])
+def test_ids_that_cannot_exist(client: TestClient, text: str) -> None:
+    for kind in ("users", "posts"):
+        is_problem(client.get(f"/api/v1/{kind}/{text}"), 404)
+        is_problem(client.delete(f"/api/v1/{kind}/{text}"), 404)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("", 400),
+        ("{", 400),
+        ("\xff", 400),
+        ('{"email": "a@example.com", "name": "\\ud800"}', 400),
+        ("[]", 422),
+        ("null", 422),
+        ("{}", 422),
+        ('{"email": "a@example.com"}', 422),
+        ('{"email": "a@example.com", "name": ""}', 422),
+        ('{"email": "a@example.com", "name": 1}', 422),
+        ('{"email": "a@example.com", "name": "A", "admin": true}', 422),
+        ('{"email": "a example.com", "name": "A"}', 422),
+        ('{"email": "@", "name": "A"}', 422),
+        ('{"email": "a@example.com", "name": "' + "x" * 201 + '"}', 422),
+        ("[" * 100_000, 422),
+    ],
+    ids=lambda parameter: str(parameter)[:40],
+)
+def test_bad_bodies(client: TestClient, body: str, status: int) -> None:
+    response = client.post(
+        "/api/v1/users", content=body.encode("latin-1"), headers={"Content-Type": "application/json; charset=utf-8"}
+    )
+
+    is_problem(response, status)
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "1.5", "9223372036854775808", "1e400", '"1"', "true"])
+def test_bad_user_ids_in_bodies(client: TestClient, number: str) -> None:
+    body = f'{{"user_id": {number}, "text": "x"}}'
+
+    assert client.post("/api/v1/posts", content=body, headers={"Content-Type": "application/json"}).status_code in (
+        400,
+        422,
+    )
+
+
+def test_body_must_be_declared_as_json(client: TestClient) -> None:
+    is_problem(client.post("/api/v1/users", content=b"{}", headers={"Content-Type": "text/plain"}), 415)
+    is_problem(client.post("/api/v1/users", content=b"{}"), 415)
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_body_limit(tmp_path: Path, registry: CollectorRegistry, announced: bool) -> None:
+    app = create_app(make_settings(tmp_path, ALLIN_REQUEST_BODY_LIMIT_BYTES="2048"), registry)
+
+    def send(size: int) -> Caller:
+        headers = {"content-type": "application/json"} | ({"content-length": str(size)} if announced else {})
+        caller = Caller(http_scope("/api/v1/users", "POST", headers), body=[b" " * 512] * (size // 512))
+        asyncio.run(caller.run(app))
+        return caller
+
+    assert send(2048).status == 400  # not too large, but no JSON
+    refused = send(4096)
+    assert refused.status == 413
+    assert (b"content-type", b"application/problem+json") in refused.sent[0]["headers"]
+    assert refused.chunks_read == (0 if announced else 5)  # no more than it takes to know
+    labels = {"method": "POST", "route": "/api/v1/users", "status_code": "413"}
+    assert registry.get_sample_value("allin_http_requests_total", labels) == 1
+
+
+def test_methods_that_do_not_exist(client: TestClient) -> None:
+    response = client.put("/api/v1/posts")
+
+    is_problem(response, 405)
+    assert sorted(response.headers["allow"].split(", ")) == ["GET", "HEAD", "POST"]
+
+
+def test_paths_that_do_not_exist(client: TestClient) -> None:
+    for path in ("/nowhere", "/health/", "/api/v1/posts/", "/api/v1/posts/1/2", "/api//v1/posts"):
+        response = client.get(path, follow_redirects=False)
+        is_problem(response, 404)
+        assert "location" not in response.headers
+
+
+def test_head_is_answered_like_get(client: TestClient) -> None:
+    assert client.head("/health").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("abc-1.2_3", True), ("x" * 64, True), ("x" * 65, False), ("a b", False), ('"', False), ("", False)],
+)
+def test_request_id(client: TestClient, given: str, kept: bool) -> None:
+    returned = client.get("/health", headers={"X-Request-ID": given}).headers["x-request-id"]
+
+    assert (returned == given) is kept
+    assert kept or len(returned) == 32
+
+
+def test_database_that_fails_is_503_and_logged_without_what_people_wrote(
+    client: TestClient, user_id: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with sqlite3.connect(tmp_path / "test.db") as connection:
+        connection.execute("DROP TABLE posts")
+    connection.close()
+    response = client.post("/api/v1/posts", json={"user_id": user_id, "text": "private words"})
+
+    assert "database" in is_problem(response, 503)
+    assert response.headers["retry-after"] == "5"
+    assert "no such table" in caplog.text
+    assert "private words" not in caplog.text
+
+
+def test_no_free_connection_is_503(tmp_path: Path, registry: CollectorRegistry) -> None:
+    settings = make_settings(tmp_path, ALLIN_DATABASE_POOL_SIZE="1", ALLIN_DATABASE_TIMEOUT_SECONDS="0.2")
+    app = create_app(settings, registry)
+    database = _database(app)
+
+    async def scenario() -> Caller:
+        async with app.router.lifespan_context(app), database.engine.connect():
+            caller = Caller(http_scope("/api/v1/posts"))
+            await caller.run(app)
+            return caller
+
+    assert asyncio.run(scenario()).status == 503
+
+
+def test_applications_do_not_share_anything(tmp_path: Path) -> None:
+    registries = [CollectorRegistry(), CollectorRegistry()]
+    with ExitStack() as stack:
+        clients = []
+        for number, registry in enumerate(registries):
+            directory = tmp_path / str(number)
+            directory.mkdir()
+            clients.append(stack.enter_context(TestClient(create_app(make_settings(directory), registry))))
+        clients[0].post("/api/v1/users", json={"email": "a@example.com", "name": "A"})
+        assert clients[1].get("/api/v1/users/1").status_code == 404
+
+    labels = {"method": "POST", "route": "/api/v1/users", "status_code": "201"}
+    assert [registry.get_sample_value("allin_http_requests_total", labels) for registry in registries] == [1, 0]
+
+
+def _database(app: Starlette) -> Database:
+    """The database inside an application, for tests that occupy its connections."""
+    database = app.state.database
+    assert isinstance(database, Database)
+    return database

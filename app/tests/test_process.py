@@ -1,0 +1,151 @@
+"""The service as a process: what systemd and Prometheus see."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from pathlib import Path
+from time import monotonic
+
+import httpx2
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from support import DEADLINE, running, running_backend
+
+UNFINISHED = b"POST /api/v1/users HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+
+
+def test_serves_scrapes_and_stops_on_sigterm(tmp_path: Path) -> None:
+    with (
+        running_backend(tmp_path, ALLIN_RELEASE="r1", ALLIN_LOG_LEVEL="debug") as (process, port),
+        httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE, trust_env=False) as client,
+    ):
+        assert client.get("/ready").json() == {"status": "ready", "release": "r1"}
+        assert client.get("/health").headers.get("server") is None
+        samples = {
+            (sample.name, *sorted(sample.labels.values())): sample.value
+            for family in text_string_to_metric_families(client.get("/metrics").text)
+            for sample in family.samples
+        }
+        # The connection is idle but open: it must not hold up the stop.
+        process.popen.send_signal(signal.SIGTERM)
+        assert process.wait() == 0
+
+    assert samples["allin_http_requests_total", "/health", "200", "GET"] == 1
+    assert samples["allin_build_info", "0.1.0", "r1"] == 1
+    assert samples["allin_nodejs_eventloop_lag_p50_seconds",] > 0.009
+    lines = [json.loads(line) for line in process.lines]
+    assert [line["message"] for line in lines if line["logger"] == "allin_backend.server"] == [
+        "serving",
+        "stopping",
+        "stopped",
+    ]
+    assert {line["route"] for line in lines if line["message"] == "request"} == {"/ready", "/health", "/metrics"}
+
+
+def test_running_request_is_finished_after_sigterm(tmp_path: Path) -> None:
+    body = b'{"email": "a@example.com", "name": "A"}'
+    head = (
+        b"POST /api/v1/users HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(body)
+    )
+    with (
+        running_backend(tmp_path) as (process, port),
+        socket.create_connection(("127.0.0.1", port), DEADLINE) as client,
+    ):
+        client.sendall(head + body[:10])
+        _wait_until_active(port, 1)
+        process.popen.send_signal(signal.SIGTERM)
+        process.wait_for_line('"message":"stopping"')
+        client.sendall(body[10:])
+        answer = client.recv(4096)
+        assert process.wait() == 0
+
+    assert answer.startswith(b"HTTP/1.1 201")
+
+
+def test_request_that_never_ends_is_cut_off(tmp_path: Path) -> None:
+    with (
+        running_backend(tmp_path, ALLIN_SHUTDOWN_GRACE_SECONDS="1") as (process, port),
+        socket.create_connection(("127.0.0.1", port), DEADLINE) as client,
+    ):
+        client.sendall(UNFINISHED)
+        _wait_until_active(port, 1)
+        process.popen.send_signal(signal.SIGTERM)
+        assert process.wait() == 0
+
+    assert any('"status":499' in line for line in process.lines)
+
+
+def test_client_that_leaves_is_499_on_the_real_server(tmp_path: Path) -> None:
+    with running_backend(tmp_path) as (_process, port):
+        with socket.create_connection(("127.0.0.1", port), DEADLINE) as client:
+            client.sendall(UNFINISHED)
+            _wait_until_active(port, 1)
+        _wait_until_active(port, 0)
+        text = _metrics(port)
+
+    labels = 'method="POST",route="/api/v1/users",status_code='
+    assert f'allin_http_requests_total{{{labels}"499"}} 1.0' in text
+    assert f'allin_http_requests_total{{{labels}"500"}} 0.0' in text
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_body_limit_on_the_real_server(tmp_path: Path, announced: bool) -> None:
+    with running_backend(tmp_path, ALLIN_REQUEST_BODY_LIMIT_BYTES="2048") as (_process, port):
+        body = b" " * 200_000
+        response = httpx2.post(
+            f"http://127.0.0.1:{port}/api/v1/users",
+            content=body if announced else iter([body]),
+            headers={"Content-Type": "application/json"},
+            trust_env=False,
+        )
+
+    assert response.status_code == 413
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_start_fails_with_the_reason(tmp_path: Path) -> None:
+    env = {"ALLIN_DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/missing/test.db", "ALLIN_PORT": "0"}
+    with running("allin_backend", "serve", env=env) as process:
+        assert process.wait() not in (0, 2)
+
+    lines = [json.loads(line) for line in process.lines]
+    assert lines[0]["message"] == "cannot start"
+    assert "missing/test.db" in lines[0]["reason"]
+    assert "ALLIN_DATABASE_URL" in lines[0]["reason"]
+    assert max(len(line) for line in process.lines) < 3000  # no endless traceback around it
+
+
+def test_port_in_use_is_reported(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        env = {
+            "ALLIN_DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/test.db",
+            "ALLIN_PORT": str(taken.getsockname()[1]),
+        }
+        with running("allin_backend", "serve", env=env) as process:
+            assert process.wait() not in (0, 2)
+
+    assert any("address already in use" in line.lower() for line in process.lines)
+
+
+def test_bad_configuration_ends_with_exit_code_2(tmp_path: Path) -> None:
+    with running("allin_backend", "serve", env={"ALLIN_PORT": "x", "ALLIN_HOTS": "y"}) as process:
+        assert process.wait() == 2
+
+    output = "\n".join(process.lines)
+    assert "ALLIN_PORT" in output
+    assert "ALLIN_HOST" in output
+
+
+def _metrics(port: int) -> str:
+    return httpx2.get(f"http://127.0.0.1:{port}/metrics", timeout=DEADLINE, trust_env=False).text
+
+
+def _wait_until_active(port: int, count: int) -> None:
+    end = monotonic() + DEADLINE
+    while f"\nallin_active_connections {count}.0\n" not in (text := _metrics(port)):
+        line = next(line for line in text.splitlines() if line.startswith("allin_active_connections"))
+        assert monotonic() < end, f"waited for {count} active connections, last seen: {line}"
