@@ -7,9 +7,10 @@ stamp=.venv/.lock.sha256
 want=$(sha256sum "$lock" pyproject.toml)
 if [[ $(cat "$stamp" 2>/dev/null) != "$want" ]]; then
     printf 'app: installing %s into app/.venv\n' "$lock"
-    ../.venv/bin/uv venv --quiet --clear --python ../.venv/bin/python .venv
-    ../.venv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes --requirement "$lock"
-    ../.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
+    ../.venv/bin/python -m venv --clear .venv
+    # pip rather than uv: it knows this machine's index and certificates.
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement "$lock"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
     printf '%s\n' "$want" >"$stamp"
 fi
 PROMTOOL=${PROMTOOL:-${XDG_CACHE_HOME:-$HOME/.cache}/allin-artifacts/debian/sid/usr/bin/promtool}

@@ -6,12 +6,13 @@ release=${1:-trixie}
 
 step() { printf '\n== %s\n' "$*"; }
 
-step "Looking at this machine"
-tools/check_machine.py up
-
-step "Python packages (.venv; two minutes the first time)"
+# First, because on a minimal Debian it brings the Python that the next step is written in.
+step "Python packages (.venv; a minute or two the first time)"
 tools/ensure_venv.sh requirements/controller.txt
 export PATH="$PWD/.venv/bin:$PATH"
+
+step "Looking at this machine"
+tools/check_machine.py up
 
 step "Docker engine"
 tools/ensure_docker.sh

@@ -35,6 +35,11 @@ def running(prometheus: Prometheus) -> str:
     return str(prometheus.api("status/buildinfo")["version"]).partition("+")[0]
 
 
+def configuration(host: Any) -> str:
+    """Digests of all that Prometheus reads; not of config_tree's own record of it."""
+    return str(host.check_output("find /etc/prometheus -type f -not -name '.*' -exec sha256sum {} + | sort"))
+
+
 def releases(host: Any) -> set[str]:
     return set(host.check_output("ls -A /opt/prometheus/releases").split())
 
@@ -108,12 +113,12 @@ def test_a_configuration_that_promtool_rejects_changes_nothing(
     site: Site, host: Any, prometheus: Prometheus, archives: Path
 ) -> None:
     """Prevents: half a configuration on disk, waiting for the next restart."""
-    before = host.check_output("find /etc/prometheus -type f -exec sha256sum {} +")
+    before = configuration(host)
     run = site(prometheus_extra_scrape_configs=[{"job_name": "broken", "no_such_key": 1}])
     assert run.code != 0
     assert "no_such_key" in run.output
     assert "/etc/prometheus/prometheus.yml" in run.output
-    assert host.check_output("find /etc/prometheus -type f -exec sha256sum {} +") == before
+    assert configuration(host) == before
     assert running(prometheus) == versions(archives)[0]
 
 
@@ -138,7 +143,7 @@ def test_a_release_that_does_not_come_up_is_taken_back(
 ) -> None:
     """Prevents: a night without monitoring after an upgrade."""
     old = versions(archives)[0]
-    configuration = host.check_output("find /etc/prometheus -type f -exec sha256sum {} +")
+    before = configuration(host)
     unit = host.file("/etc/systemd/system/prometheus.service").content_string
     pin = broken_release(archives, tmp_path, "9.9.9")
     run = site(
@@ -153,7 +158,7 @@ def test_a_release_that_does_not_come_up_is_taken_back(
     assert "this release is broken" in run.output
     assert running(prometheus) == old
     assert host.file("/opt/prometheus/current").linked_to == f"/opt/prometheus/releases/{old}"
-    assert host.check_output("find /etc/prometheus -type f -exec sha256sum {} +") == configuration
+    assert configuration(host) == before
     assert host.file("/etc/systemd/system/prometheus.service").content_string == unit
     assert prometheus.api("status/flags")["storage.tsdb.retention.time"] in ("7d", "1w")
     # And the next good run finds nothing to mend.
