@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,7 @@ class Database:
     """
 
     def __init__(self, url: URL, *, pool_size: int, timeout: float, instrument: Callable[[Engine], None]) -> None:
+        self._timeout = timeout
         connect_args: dict[str, Any] = {"timeout": timeout} if url.get_backend_name() == "sqlite" else {}
         self.engine: AsyncEngine = create_async_engine(
             url,
@@ -64,7 +66,7 @@ class Database:
         if self.engine.dialect.name == "sqlite" and path:
             # Fails as the engine would, but without its thread: aiosqlite lets go of the thread of a connection that
             # cannot be opened without waiting for it, and it then complains in the log when the loop is closed.
-            await asyncio.to_thread(_try_to_open, path)
+            await asyncio.to_thread(_open_and_choose_journal, path, self._timeout)
         try:
             await schema.prepare(self.engine)
         except BaseException:
@@ -92,15 +94,32 @@ class Database:
         await self.engine.dispose()
 
 
-def _try_to_open(path: str) -> None:
-    sqlite3.connect(path).close()
+def _open_and_choose_journal(path: str, timeout: float) -> None:
+    """Open the file once, and have it keep a write-ahead log, so that readers do not wait for the writer.
+
+    The file remembers the choice. SQLite does not wait for another process that is making it at the same moment, so
+    this does, for ``timeout`` seconds at most.
+    """
+    deadline = time.monotonic() + timeout
+    connection = sqlite3.connect(path, timeout=timeout)
+    try:
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
+    finally:
+        connection.close()
 
 
 def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
     cursor = connection.cursor()
     try:
         cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.execute("PRAGMA journal_mode = WAL")  # readers do not wait for the writer
         cursor.execute("PRAGMA synchronous = NORMAL")  # with WAL: a power cut may cost the last commits, not the file
     finally:
         cursor.close()
