@@ -193,7 +193,8 @@ def test_a_run_without_change_is_quick() -> None:
         cwd=ROOT,
         env=environment,
         check=False,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
     )
     seconds = time.monotonic() - started

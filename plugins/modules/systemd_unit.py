@@ -1,0 +1,633 @@
+#!/usr/bin/python
+"""Ansible module `systemd_unit`: put one systemd unit in place, in one call."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: systemd_unit
+author: AllIN operations
+short_description: Put one systemd unit in place, verified, in one call
+description:
+  - Writes a unit file, reloads systemd, enables the unit, masks units that must not run beside it and starts it.
+  - A new text is given to C(systemd-analyze verify) before it replaces the old one, in check mode too. Its exit status
+    says nothing about misspelled directives, so every line it prints about this unit is a failure.
+  - Where nothing has to change, the module runs one command, C(systemctl show).
+  - A unit that this task changed is neither started nor restarted here. The handler of the caller does that, so that
+    it restarts once, after its configuration is in place. Started is only a unit whose file was already right.
+  - After a run that died half-way the next run repairs the rest. It reloads systemd when systemd has not read the file
+    yet, and it reports C(changed), so that the handler restarts, when the running unit is older than its file.
+  - Drop-ins in C(<name>.d) belong to somebody else. They stay, and are named in the result.
+options:
+  name:
+    description: Full name of the unit, for example V(prometheus.service). A template is written as V(name@.service).
+    type: str
+    required: true
+  content:
+    description: The whole text of the unit file. Secrets do not belong in it, every local user may read it.
+    type: str
+    required: true
+  enabled:
+    description:
+      - Whether the unit is started at boot.
+      - Needs an C([Install]) section.
+      - Set it to V(false) for a unit that a timer or a socket starts, and for a template.
+    type: bool
+    default: true
+  state:
+    description:
+      - V(started) starts the unit when its file was already right and it is inactive or failed.
+      - V(stopped) stops it.
+      - V(present) leaves it as it is; right for templates and for units that a timer starts.
+    type: str
+    choices: [started, stopped, present]
+    default: started
+  mask:
+    description:
+      - Units that must not run beside this one, for example V(prometheus-alertmanager.service) of the distribution.
+      - They are stopped, disabled and masked. Units that systemd does not know are left out, see O(mask_missing).
+    type: list
+    elements: str
+    default: []
+  mask_missing:
+    description: Mask units that systemd does not know too, so that a package installed later cannot start them.
+    type: bool
+    default: false
+  verify:
+    description: Whether a new text must pass C(systemd-analyze verify).
+    type: bool
+    default: true
+  unit_dir:
+    description: Directory of the unit file.
+    type: path
+    default: /etc/systemd/system
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Install the Alertmanager unit
+  systemd_unit:
+    name: alertmanager.service
+    content: "{{ lookup('template', 'service.j2') }}"
+    mask: [prometheus-alertmanager.service]
+  notify: Restart alertmanager
+
+- name: Install a service that its timer starts
+  systemd_unit:
+    name: backup.service
+    content: "{{ lookup('template', 'backup.service.j2') }}"
+    enabled: false
+    state: present
+"""
+
+RETURN = r"""
+unit_changed:
+  description: systemd now knows another unit than before. The caller's handler has to restart it.
+  type: bool
+  returned: success
+restart_due:
+  description: The unit runs since before its file was written, because an earlier run never came to its handlers.
+  type: bool
+  returned: success
+started:
+  description: The unit was started by this task.
+  type: bool
+  returned: success
+stopped:
+  description: The unit was stopped by this task.
+  type: bool
+  returned: success
+enabled_changed:
+  description: The unit was enabled, enabled again for another target, or disabled.
+  type: bool
+  returned: success
+masked:
+  description: Units that this task masked or stopped because they must not run beside this one.
+  type: list
+  elements: str
+  returned: success
+reloaded:
+  description: systemd was told to read its unit files again.
+  type: bool
+  returned: success
+active_state:
+  description: What systemd says of the unit at the end, for example V(active), V(inactive) or V(failed).
+  type: str
+  returned: success
+drop_ins:
+  description: Drop-in files that change this unit and are not ours.
+  type: list
+  elements: str
+  returned: success
+unit_file:
+  description: Path of the unit file.
+  type: str
+  returned: success
+previous_content:
+  description: Text of the unit file that this task replaced, to put it back. Empty without such a file or change.
+  type: str
+  returned: success
+"""
+
+import contextlib
+import os
+import re
+import stat
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+from ansible.module_utils.basic import AnsibleModule
+
+UNIT_MODE = 0o644
+NULL = "/dev/null"
+UNIT_TYPES = ("service", "socket", "timer", "path", "target", "mount", "automount", "swap", "slice")
+UNIT_NAME = re.compile(rf"[A-Za-z0-9:_.\\@-]+\.({'|'.join(UNIT_TYPES)})")
+ANY_UNIT = re.compile(rf"[A-Za-z0-9:_.\\@-]+\.({'|'.join(UNIT_TYPES)})\b")
+PROPERTIES = (
+    "Id",
+    "LoadState",
+    "ActiveState",
+    "UnitFileState",
+    "NeedDaemonReload",
+    "FragmentPath",
+    "DropInPaths",
+    "ActiveEnterTimestampMonotonic",
+)
+# English and plain output, whatever the user's environment says.
+ENVIRONMENT = {
+    "LC_ALL": "C.UTF-8",
+    "SYSTEMD_COLORS": "0",
+    "SYSTEMD_PAGER": "",
+    "SYSTEMD_LOG_LEVEL": "info",
+    "SYSTEMD_LOG_TARGET": "console",
+    "SYSTEMD_LOG_LOCATION": "0",
+    "SYSTEMD_LOG_TIME": "0",
+}
+INSTALL_LINKS = {"WantedBy", "RequiredBy", "UpheldBy", "Alias"}
+MISSING_COMMAND = re.compile(r"Command .* is not executable: No such file or directory")
+MISSING_UNIT = re.compile(r"Unit \S+ not found|service \S+ not loaded")
+# Slack, in seconds, between the clock of the file system and the one that systemd reads.
+CLOCK_SLACK = 0.1
+
+
+def is_template(name: str) -> bool:
+    """Say whether `name` is a template such as `worker@.service`, which itself never runs."""
+    return "@." in name
+
+
+def install_section(text: str) -> dict[str, list[str]]:
+    """Return the settings of the [Install] section of a unit file, in the order written."""
+    settings: dict[str, list[str]] = {}
+    section = ""
+    # systemd lets a value go on in the next line after a backslash.
+    for raw in re.sub(r"\\\n", " ", text).splitlines():
+        line = raw.strip()
+        if line.startswith("[") and line.endswith("]"):
+            section = line[1:-1]
+        elif section == "Install" and line and line[0] not in "#;" and "=" in line:
+            key, _, value = line.partition("=")
+            settings.setdefault(key.strip(), []).extend(value.split())
+    return settings
+
+
+def parse_show(output: str, names: Sequence[str]) -> tuple[dict[str, dict[str, str]], list[dict[str, str]]]:
+    """Split the output of `systemctl show` into properties by asked name, and the units that a pattern found besides.
+
+    systemd answers in the order asked, and under its own name where an alias was asked for, so the order counts.
+    Raises ValueError when there are fewer answers than names.
+    """
+    blocks = [
+        dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        for block in re.split(r"\n\s*\n", output.strip())
+        if block.strip()
+    ]
+    if len(blocks) < len(names):
+        raise ValueError(f"{len(names)} units asked for, {len(blocks)} answers")
+    return dict(zip(names, blocks, strict=False)), blocks[len(names) :]
+
+
+@dataclass
+class Findings:
+    """What `systemd-analyze verify` said, sorted."""
+
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def sort_findings(lines: Iterable[str], name: str, *, check_mode: bool) -> Findings:
+    """Sort the lines of `systemd-analyze verify` into those about unit `name` and the rest.
+
+    In check mode the program or another unit may be missing because an earlier task only pretended to install it.
+    """
+    stem, suffix = name.rsplit(".", 1)
+    instance = r"[^\s/]*" if stem.endswith("@") else ""
+    # Not `my-<name>`, and not `<name>.d/x.conf`: a drop-in is not ours to mend.
+    ours = re.compile(rf"(?<![\w@.:\\-]){re.escape(stem)}{instance}\.{suffix}(?![\w@-]|\.\w)")
+    findings = Findings()
+    for line in lines:
+        if not ours.search(line):
+            findings.warnings.append(line)
+        elif check_mode and MISSING_COMMAND.search(line):
+            continue
+        elif check_mode and MISSING_UNIT.search(line):
+            findings.warnings.append(line)
+        else:
+            findings.errors.append(line)
+    return findings
+
+
+@dataclass
+class Plan:
+    """Everything that has to be done, found before anything is touched."""
+
+    write: bool = False
+    permissions: bool = False
+    enabling: str = ""  # the systemctl verb: enable, reenable or disable
+    reload: bool = False
+    start: bool = False
+    stop: bool = False
+    restart_due: bool = False
+    stop_others: list[str] = field(default_factory=list)
+    disable_others: list[str] = field(default_factory=list)
+    mask: list[str] = field(default_factory=list)
+
+    @property
+    def masked(self) -> list[str]:
+        """Other units that are touched."""
+        return list(dict.fromkeys([*self.stop_others, *self.disable_others, *self.mask]))
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is anything to do or to tell the handlers."""
+        work = (self.write, self.permissions, self.enabling, self.reload, self.start, self.stop, self.restart_due)
+        return any(work) or bool(self.masked)
+
+
+class SystemdUnit:
+    """One run of the module: read, plan, verify, then apply."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.name: str = module.params["name"]
+        self.content: str = module.params["content"].rstrip("\n") + "\n"
+        self.enabled: bool = module.params["enabled"]
+        self.state: str = module.params["state"]
+        self.masks: list[str] = list(dict.fromkeys(module.params["mask"]))
+        self.unit_dir = Path(module.params["unit_dir"])
+        self.path = self.unit_dir / self.name
+        self.systemctl: str = module.get_bin_path("systemctl", required=True)
+        self.before = ""
+        self.exists = False
+        self.permissions_wrong = False
+        self.unit: dict[str, str] = {}
+        self.others: dict[str, dict[str, str]] = {}
+        self.instances: list[dict[str, str]] = []
+
+    def fail(self, message: str, **more: object) -> NoReturn:
+        """End the module with a message for a person."""
+        self.module.fail_json(msg=message, **more)
+        raise AssertionError("unreachable")  # fail_json exits
+
+    # Reading
+
+    def check_parameters(self) -> None:
+        """Refuse what cannot work, before anything is read or changed."""
+        for name in [self.name, *self.masks]:
+            if not UNIT_NAME.fullmatch(name):
+                self.fail(f"name: {name!r} is not the full name of a unit. Write for example: prometheus.service")
+        if self.name in self.masks:
+            self.fail(f"mask: {self.name} is the unit itself; take it off the list.")
+        if not self.content.strip():
+            self.fail(f"content: the text of {self.name} is empty. Write the whole unit file.")
+        if is_template(self.name) and (self.enabled or self.state != "present"):
+            self.fail(
+                f"{self.name} is a template, which itself is neither enabled nor started. "
+                "Set enabled: false and state: present, and name an instance where you use it."
+            )
+        if self.enabled and not install_section(self.content).keys() & {*INSTALL_LINKS, "Also"}:
+            self.fail(
+                f"{self.name} cannot be enabled: its text has no [Install] section that says where, such as "
+                "WantedBy=multi-user.target. Add one, or set enabled: false."
+            )
+        if not self.unit_dir.is_dir():
+            self.fail(f"unit_dir: {self.unit_dir} is not a directory. Is systemd installed on this host?")
+
+    def read_file(self) -> None:
+        """Read the unit file that is there now, with its mode and owner."""
+        try:
+            info = self.path.lstat()
+            if stat.S_ISLNK(info.st_mode):
+                # Masked, or linked from elsewhere; either way our file takes its place.
+                self.before = f"# a link to {self.path.readlink()}\n"
+                return
+            if not stat.S_ISREG(info.st_mode):
+                self.fail(f"{self.path} is not a file. Move it away.")
+            self.before = self.path.read_bytes().decode("utf-8", "surrogateescape")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self.fail(f"cannot read {self.path}: {error.strerror}. Run the task with become: true.")
+        self.exists = True
+        wrong_owner = os.geteuid() == 0 and (info.st_uid, info.st_gid) != (0, 0)
+        self.permissions_wrong = wrong_owner or stat.S_IMODE(info.st_mode) != UNIT_MODE
+
+    def read_systemd(self) -> None:
+        """Ask systemd for everything at once."""
+        names = list(self.masks)
+        patterns = []
+        if is_template(self.name):
+            # A template cannot be asked for, its loaded instances can.
+            patterns.append(self.name.replace("@.", "@*."))
+        else:
+            names.insert(0, self.name)
+        output = self.run("show", f"--property={','.join(PROPERTIES)}", "--", *names, *patterns)
+        try:
+            found, self.instances = parse_show(output, names)
+        except ValueError as error:
+            self.fail(f"systemctl show gave an answer that does not fit the question: {error}.", stdout=output)
+        self.unit = found.pop(self.name, {})
+        self.others = found
+
+    def run(self, *arguments: str) -> str:
+        """Run systemctl and return what it printed; end the module when it fails."""
+        rc, out, err = self.module.run_command([self.systemctl, "--no-pager", *arguments], environ_update=ENVIRONMENT)
+        if rc != 0:
+            said = (err or out).strip() or f"exit status {rc}"
+            hint = f" Read: journalctl -u {self.name} -n 50" if arguments[0] in ("start", "stop") else ""
+            words = " ".join(word for word in arguments if not word.startswith("--"))
+            self.fail(f"systemctl {words} failed: {said}{hint}", rc=rc, stdout=out, stderr=err)
+        return str(out)
+
+    # Planning
+
+    def plan(self) -> Plan:
+        """Compare what is there with what is wanted."""
+        plan = Plan()
+        plan.write = not self.exists or self.before != self.content
+        plan.permissions = self.permissions_wrong and not plan.write
+        plan.enabling = self.plan_enabling()
+        stale = self.is_stale()
+        self.plan_masks(plan)
+        plan.reload = plan.write or stale or bool(plan.enabling or plan.mask or plan.disable_others)
+        plan.reload = plan.reload or any(self.is_unread_mask(name) for name in self.masks)
+        active = self.unit.get("ActiveState", "inactive")
+        handler_starts_it = plan.write or stale
+        if self.state == "started" and not handler_starts_it:
+            plan.start = active in ("inactive", "failed")
+            plan.restart_due = active == "active" and self.runs_older_file()
+        plan.stop = self.state == "stopped" and active not in ("inactive", "failed")
+        return plan
+
+    def is_stale(self) -> bool:
+        """Say whether systemd still knows the unit as it was before its file changed."""
+        return any(unit.get("NeedDaemonReload") == "yes" for unit in [self.unit, *self.instances])
+
+    def plan_enabling(self) -> str:
+        """Return the systemctl verb that makes the boot links right, or nothing."""
+        state = self.unit.get("UnitFileState", "")
+        if not self.enabled:
+            return "disable" if state in ("enabled", "enabled-runtime") else ""
+        wanted = install_section(self.content)
+        # With nothing but Also= a unit is never called "enabled".
+        right = {"enabled", "alias"} if wanted.keys() & INSTALL_LINKS else {"enabled", "alias", "indirect"}
+        if state not in right:
+            return "enable"
+        fragment = self.unit.get("FragmentPath", "")
+        known = self.before
+        if not self.exists and fragment and fragment != str(self.path):
+            # Enabled through the distribution's file, which ours now covers.
+            with contextlib.suppress(OSError):
+                known = Path(fragment).read_text(encoding="utf-8", errors="surrogateescape")
+        return "reenable" if install_section(known) != wanted else ""
+
+    def plan_masks(self, plan: Plan) -> None:
+        """Plan what happens to the units that must not run beside ours."""
+        for name, unit in self.others.items():
+            on_disk = self.is_masked(name)
+            if unit.get("LoadState") == "not-found" and not on_disk and not self.module.params["mask_missing"]:
+                continue
+            if unit.get("ActiveState", "inactive") not in ("inactive", "failed"):
+                plan.stop_others.append(name)
+            if on_disk:
+                continue
+            link = self.unit_dir / name
+            if link.is_file() and not link.is_symlink():
+                self.fail(
+                    f"{name} cannot be masked: somebody wrote {link}. "
+                    "Remove that file, or take the unit off the list `mask`."
+                )
+            if unit.get("UnitFileState") in ("enabled", "enabled-runtime"):
+                plan.disable_others.append(name)
+            plan.mask.append(name)
+
+    def is_masked(self, name: str) -> bool:
+        """Say whether the link that masks unit `name` is there."""
+        link = self.unit_dir / name
+        return link.is_symlink() and str(link.readlink()) == NULL
+
+    def is_unread_mask(self, name: str) -> bool:
+        """Say whether unit `name` is masked on disk and systemd has not read that yet."""
+        return self.is_masked(name) and self.others[name].get("LoadState") == "loaded"
+
+    def runs_older_file(self) -> bool:
+        """Say whether the unit became active before its file was written."""
+        since_boot = self.unit.get("ActiveEnterTimestampMonotonic", "0")
+        if not since_boot.isdigit() or since_boot == "0":
+            return False
+        now = time.time()
+        active_since = now - time.clock_gettime(time.CLOCK_MONOTONIC) + int(since_boot) / 1e6
+        written = self.path.lstat().st_mtime
+        # A file from the future means that the clock was set back; then the times say nothing.
+        return bool(active_since + CLOCK_SLACK < written <= now)
+
+    # Verifying
+
+    def verify(self) -> None:
+        """Let systemd-analyze read the new text under its right name; end the module when it complains."""
+        analyze = self.module.get_bin_path("systemd-analyze", required=True)
+        # Not module.tmpdir: with pipelining that makes a directory in root's home, in check mode too, and warns.
+        with tempfile.TemporaryDirectory(prefix="unit-") as directory:
+            staged = Path(directory) / self.name
+            staged.write_bytes(self.content.encode("utf-8", "surrogateescape"))
+            rc, out, err = self.module.run_command(
+                [analyze, "verify", "--man=no", str(staged)], environ_update=ENVIRONMENT
+            )
+        said = f"{out}\n{err}".replace(directory, str(self.unit_dir))
+        lines = [line.strip() for line in said.splitlines() if line.strip()]
+        findings = sort_findings(lines, self.name, check_mode=self.module.check_mode)
+        if findings.errors:
+            shown = "\n".join(f"  {line}" for line in findings.errors)
+            self.fail(
+                f"systemd does not accept {self.name}, nothing was changed:\n{shown}\n"
+                "Mend the template of the unit or the variables that go into it.",
+                findings=findings.errors,
+            )
+        if rc != 0 and not any(ANY_UNIT.search(line) for line in lines):
+            # It complained about no unit at all, so it never came to read ours.
+            self.fail(
+                f"systemd-analyze could not check {self.name} (exit status {rc}): {' '.join(lines) or 'no output'}. "
+                "Nothing was changed. Set verify: false if it cannot work on this host.",
+                rc=rc,
+            )
+        for line in findings.warnings:
+            self.module.warn(f"systemd-analyze, while it checked {self.name}: {line}")
+
+    # Applying
+
+    def write(self) -> None:
+        """Replace the unit file in one step that survives a power cut."""
+        staged = self.unit_dir / f".{self.name}.new"  # systemd does not read names that start with a dot
+        try:
+            staged.unlink(missing_ok=True)
+            descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(self.content.encode("utf-8", "surrogateescape"))
+                stream.flush()
+                self.set_permissions(stream.fileno())
+                os.fsync(stream.fileno())
+            staged.replace(self.path)
+            directory = os.open(self.unit_dir, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        except OSError as error:
+            self.fail(f"cannot write {self.path}: {error.strerror}. Run the task with become: true.")
+
+    def set_permissions(self, target: int | Path) -> None:
+        """Give the file its mode, and to root when this runs as root."""
+        os.chmod(target, UNIT_MODE)  # noqa: PTH101  # Path.chmod takes no file descriptor
+        if os.geteuid() == 0:
+            os.chown(target, 0, 0)
+
+    def apply(self, plan: Plan) -> None:
+        """Do what was planned. Every step may be repeated, so that a run that died is mended by the next."""
+        if plan.stop_others:
+            self.run("stop", "--", *plan.stop_others)
+        if plan.disable_others:
+            self.run("disable", "--no-reload", "--", *plan.disable_others)
+        for name in plan.mask:
+            link = self.unit_dir / name
+            try:
+                link.symlink_to(NULL)
+            except OSError as error:
+                self.fail(f"cannot mask {name}: {link}: {error.strerror}. Remove that file or link.")
+        if plan.write:
+            self.write()
+        if plan.permissions:
+            self.set_permissions(self.path)
+        if plan.enabling:
+            self.run(plan.enabling, "--no-reload", "--", self.name)
+        if plan.reload:
+            self.run("daemon-reload")
+        if plan.start:
+            if self.unit.get("ActiveState") == "failed":
+                # Else a unit that failed too often is refused with "start request repeated too quickly".
+                self.run("reset-failed", "--", self.name)
+            self.run("start", "--", self.name)
+        if plan.stop:
+            self.run("stop", "--", self.name)
+
+    def active_state(self, plan: Plan) -> str:
+        """Return what systemd says of the unit, asking again only where this task may have changed it."""
+        if not self.module.check_mode and (plan.start or plan.stop):
+            return self.run("show", "--property=ActiveState", "--value", "--", self.name).strip()
+        return self.unit.get("ActiveState", "inactive")
+
+    def drop_ins(self) -> list[str]:
+        """Return the drop-in files of the unit, those systemd has read and those it has not."""
+        found = {path for unit in [self.unit, *self.instances] for path in unit.get("DropInPaths", "").split()}
+        found.update(str(path) for path in self.unit_dir.glob(f"{self.name}.d/*.conf"))
+        return sorted(found)
+
+    def diff(self, plan: Plan) -> list[dict[str, str]]:
+        """Return before and after of the file, and of the states where they change."""
+        diffs = []
+        if plan.write:
+            header = str(self.path)
+            after = {"before_header": header, "after_header": header, "after": self.content}
+            diffs.append({"before": self.before.encode("utf-8", "replace").decode(), **after})
+        now, then = self.unit.get("UnitFileState") or "unknown", "disabled" if plan.enabling == "disable" else "enabled"
+        active = self.unit.get("ActiveState", "inactive")
+        states = [
+            (plan.permissions, "mode and owner", "wrong", "0644 root root"),
+            (bool(plan.enabling), "at boot", now, "enabled for other units" if plan.enabling == "reenable" else then),
+            (plan.reload and not plan.write, "read by systemd", "no", "yes"),
+            (plan.start, "running", active, "active"),
+            (plan.stop, "running", active, "inactive"),
+            (plan.restart_due, "running", "with an older unit file", "to be restarted by a handler"),
+            *(
+                (True, name, self.others[name].get("ActiveState", "inactive"), "stopped and masked")
+                for name in plan.masked
+            ),
+        ]
+        changes = [(label, before, after) for due, label, before, after in states if due]
+        if changes:
+            header = f"{self.name} (state)"
+            diffs.append(
+                {
+                    "before_header": header,
+                    "after_header": header,
+                    "before": "".join(f"{label}: {before}\n" for label, before, _ in changes),
+                    "after": "".join(f"{label}: {after}\n" for label, _, after in changes),
+                }
+            )
+        return diffs
+
+    def main(self) -> NoReturn:
+        """Run the whole and print the result."""
+        self.check_parameters()
+        self.read_file()
+        self.read_systemd()
+        plan = self.plan()
+        if plan.write and self.module.params["verify"]:
+            self.verify()
+        if not self.module.check_mode:
+            self.apply(plan)
+        result: dict[str, object] = {
+            "changed": plan.changed,
+            "unit_changed": plan.write or self.is_stale(),
+            "restart_due": plan.restart_due,
+            "started": plan.start,
+            "stopped": plan.stop,
+            "enabled_changed": bool(plan.enabling),
+            "masked": plan.masked,
+            "reloaded": plan.reload,
+            "active_state": self.active_state(plan),
+            "drop_ins": self.drop_ins(),
+            "unit_file": str(self.path),
+            "previous_content": self.before if plan.write and self.exists else "",
+        }
+        if self.module._diff:
+            result["diff"] = self.diff(plan)
+        self.module.exit_json(**result)
+        raise AssertionError("unreachable")  # exit_json exits
+
+
+def main() -> None:
+    """Entry point for Ansible."""
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "content": {"type": "str", "required": True},
+            "enabled": {"type": "bool", "default": True},
+            "state": {"type": "str", "choices": ["started", "stopped", "present"], "default": "started"},
+            "mask": {"type": "list", "elements": "str", "default": []},
+            "mask_missing": {"type": "bool", "default": False},
+            "verify": {"type": "bool", "default": True},
+            "unit_dir": {"type": "path", "default": "/etc/systemd/system"},
+        },
+        supports_check_mode=True,
+    )
+    SystemdUnit(module).main()
+
+
+if __name__ == "__main__":
+    main()
