@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down status image venv machine test lint unit app rules molecule archives
+.PHONY: help up down status image venv machine test lint unit app mutants molecule
 
 RELEASE ?= trixie
 VENV := .venv/bin
@@ -45,6 +45,11 @@ unit: venv ## Plugins, specifications, rules, routes, tools: no container
 app: ## The backend's own tests
 	@tools/app_tests.sh
 
+mutants: venv ## Breaks every alert rule in turn and sees a test fail (eight minutes)
+	@python tools/debian_packages.py --test-tools
+	@python tests/rules/mutants.py
+
 molecule: venv machine ## The whole stack in a container, through site.yml (RELEASE=bookworm for Debian 12)
 	@molecule/shared/image/build.sh $(RELEASE)
 	@ALLIN_RELEASE=$(RELEASE) molecule test
+	@ALLIN_RELEASE=$(RELEASE) molecule test --scenario-name archive

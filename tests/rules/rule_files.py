@@ -1,0 +1,137 @@
+"""Renders the rule templates with ansible-playbook and runs promtool on the result.
+
+Shared by the tests and by mutants.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+ROLE = ROOT / "roles" / "prometheus"
+RUNBOOKS = ROOT / "docs" / "runbooks"
+
+#: What the cases in cases/ are written for; everything else has the role's own defaults.
+SETTINGS: Mapping[str, Any] = {
+    "prometheus_backend_job": "backend-api-dev",
+    "prometheus_runbook_url_base": "https://runbooks.example.com",
+    "prometheus_dashboard_url_base": "",
+}
+
+#: Release of Prometheus -> Debian suite whose promtool speaks it.
+SUITES: Mapping[str, str] = {"2.42": "bookworm", "2.53": "trixie", "3.5": "sid"}
+
+Rule = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RuleFiles:
+    """Rendered rule files.
+
+    Attributes:
+        directory: where the ``*.rules.yml`` are.
+    """
+
+    directory: Path
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files, in the order of their names."""
+        return sorted(self.directory.glob("*.rules.yml"))
+
+    def groups(self) -> list[dict[str, Any]]:
+        """All rule groups, in the order in which records come before their users."""
+        return [group for path in self.paths for group in yaml.safe_load(path.read_text())["groups"]]
+
+    def rules(self) -> Iterator[Rule]:
+        """All rules of all groups."""
+        for group in self.groups():
+            yield from group["rules"]
+
+    def alerts(self) -> list[Rule]:
+        """The alerting rules."""
+        return [rule for rule in self.rules() if "alert" in rule]
+
+
+def promtool(release: str) -> Path:
+    """Return the path of promtool of a Prometheus release, e.g. ``2.42``.
+
+    Raises:
+        FileNotFoundError: it has not been fetched.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    path = cache / "allin-artifacts" / "debian" / SUITES[release] / "usr" / "bin" / "promtool"
+    if not path.exists():
+        raise FileNotFoundError(f"promtool {release} is not at {path}. Run: tools/debian_packages.py --test-tools")
+    return path
+
+
+def render(destination: Path, **settings: Any) -> RuleFiles:
+    """Render the role's rule templates into a directory.
+
+    Args:
+        destination: directory to make.
+        settings: role variables that differ from the defaults and from SETTINGS.
+
+    Raises:
+        RuntimeError: ansible-playbook failed; its output is the message.
+    """
+    destination.mkdir(parents=True)
+    variables = {**SETTINGS, **settings, "rules_role": str(ROLE), "rules_destination": str(destination)}
+    run = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("ansible-playbook")),
+            "--inventory=localhost,",
+            f"--extra-vars={json.dumps(variables)}",
+            str(HERE / "render.yml"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if run.returncode != 0:
+        raise RuntimeError(f"The rule templates could not be rendered:\n{run.stdout}\n{run.stderr}")
+    return RuleFiles(destination)
+
+
+def case_names() -> list[str]:
+    """Names of the promtool test files in cases/."""
+    return sorted(path.name for path in (HERE / "cases").glob("*.yml"))
+
+
+def write_cases(destination: Path, rules: RuleFiles, rule_files: list[str] | None = None) -> None:
+    """Write the cases to a directory, with the rule files and the order of the groups filled in.
+
+    Args:
+        destination: directory to write to.
+        rules: the rules that the cases are about.
+        rule_files: where promtool finds the rules, relative to destination; None for the rules' own files.
+
+    promtool evaluates groups in random order unless it is told one; an alert would then see a record of one step ago,
+    or not, by turns. Filled in here, no case can forget it.
+    """
+    destination.mkdir(parents=True, exist_ok=True)
+    order = [group["name"] for group in rules.groups()]
+    for name in case_names():
+        case = yaml.safe_load((HERE / "cases" / name).read_text())
+        case["rule_files"] = rule_files or [os.path.relpath(path, destination) for path in rules.paths]
+        case["group_eval_order"] = order
+        (destination / name).write_text(yaml.safe_dump(case, sort_keys=False, width=1000))
+
+
+def run_promtool(release: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run promtool of a release; the caller judges the exit status."""
+    return subprocess.run(
+        [str(promtool(release)), *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120
+    )

@@ -1,0 +1,307 @@
+"""The rule templates: rendered by Ansible from the role's defaults, judged by promtool of three releases."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+from tests.rules.promql import OWN_METRICS, job_matchers, metrics, read_contract
+from tests.rules.rule_files import HERE, ROLE, RUNBOOKS, SETTINGS, SUITES, RuleFiles, case_names, render, run_promtool
+
+CONTRACT = read_contract(HERE / "metrics.txt")
+KNOWN_METRICS = OWN_METRICS | {name for metric in CONTRACT for name in metric.series_names()}
+RUNBOOK_SECTIONS = ["Meaning", "Impact", "First look", "Likely causes", "Silence", "Cured when"]
+
+
+def _role_file(path: str) -> Any:
+    """Read a YAML file of the role."""
+    return yaml.safe_load((ROLE / path).read_text())
+
+
+def _threshold_defaults() -> dict[str, dict[str, Any]]:
+    """The thresholds that hold when nobody sets any."""
+    defaults: dict[str, dict[str, Any]] = _role_file("vars/main.yml")["__prometheus_alert_threshold_defaults"]
+    return defaults
+
+
+def _threshold_spec() -> dict[str, Any]:
+    """The argument spec of prometheus_alert_thresholds."""
+    options = _role_file("meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    spec: dict[str, Any] = options["prometheus_alert_thresholds"]
+    return spec
+
+
+def _alert_name(key: str) -> str:
+    """high_error_rate -> HighErrorRate."""
+    return "".join(word.capitalize() for word in key.split("_"))
+
+
+# --- promtool ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("release", SUITES)
+def test_promtool_accepts_the_rules(release: str, rules: RuleFiles) -> None:
+    """A rule file that one of the supported releases refuses would stop it at its next start."""
+    assert rules.paths, "no rule files were rendered"
+    run = run_promtool(release, "check", "rules", *rules.paths)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("release", SUITES)
+@pytest.mark.parametrize("case", case_names())
+def test_alerts_fire_when_they_should_and_only_then(release: str, case: str, cases: Path) -> None:
+    """The cases are the specification of each alert: when it fires, what it says, what leaves it quiet."""
+    run = run_promtool(release, "test", "rules", cases / case)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("release", SUITES)
+def test_the_documented_queries_return_what_they_claim(release: str) -> None:
+    """Every query of the setup document, in its corrected form, on data that the documented form gets wrong."""
+    run = run_promtool(release, "test", "rules", HERE / "queries.yml")
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_every_alert_has_a_case_that_fires_and_one_that_stays_quiet(rules: RuleFiles) -> None:
+    """An alert nobody has seen fire, severity by severity, may be unable to; one never seen quiet may be noise."""
+    fired: set[tuple[str, str]] = set()
+    quiet_groups: set[str] = set()
+    for name in case_names():
+        for group in yaml.safe_load((HERE / "cases" / name).read_text())["tests"]:
+            expected: dict[str, bool] = {}
+            for test in group.get("alert_rule_test", []):
+                alerts = test.get("exp_alerts", [])
+                expected[test["alertname"]] = expected.get(test["alertname"], False) or bool(alerts)
+                for alert in alerts:
+                    assert alert.get("exp_annotations"), f"{name}: {group['name']}: exp_annotations is missing"
+                    fired.add((test["alertname"], alert["exp_labels"]["severity"]))
+            # Quiet at every time that the case looks at, not merely before it fires.
+            quiet_groups |= {alert for alert, fires in expected.items() if not fires}
+    alerts_of_rules = {(rule["alert"], rule["labels"]["severity"]) for rule in rules.alerts()}
+    assert fired == alerts_of_rules
+    assert {alert for alert, _ in alerts_of_rules} <= quiet_groups
+
+
+# --- labels, annotations, runbooks ------------------------------------------------------------------------------------
+
+
+def test_every_alert_tells_people_what_they_need(rules: RuleFiles) -> None:
+    """An alert without severity is routed nowhere, one without a runbook leaves its reader alone."""
+    for rule in rules.alerts():
+        name = rule["alert"]
+        assert rule["labels"]["severity"] in {"critical", "warning", "info"}, name
+        assert rule["labels"]["component"], name
+        assert rule["annotations"]["summary"], name
+        assert rule["annotations"]["description"].endswith("."), name
+        assert rule["annotations"]["runbook_url"] == f"{SETTINGS['prometheus_runbook_url_base']}/{name}.md", name
+        assert "dashboard_url" not in rule["annotations"], name
+        assert re.fullmatch(r"\d+(ms|s|m|h)", rule["for"]), name
+        # $value has up to 17 digits, and differs between releases; people are shown rounded values.
+        for text in rule["annotations"].values():
+            assert not re.search(r"\$value\s*}}", text), name
+
+
+def test_runbooks_and_alerts_belong_together(rules: RuleFiles) -> None:
+    """A link to a page that does not exist, or a page about an alert that does not."""
+    pages = {path.stem for path in RUNBOOKS.glob("*.md")}
+    assert pages == {rule["alert"] for rule in rules.alerts()}
+
+
+@pytest.mark.parametrize("page", sorted(RUNBOOKS.glob("*.md")), ids=lambda page: page.stem)
+def test_runbook_is_complete_and_names_what_exists(page: Path, rules: RuleFiles) -> None:
+    """A runbook whose commands query something that does not exist answers "no data", which reads like "no problem"."""
+    text = page.read_text()
+    assert text.startswith(f"# {page.stem}\n")
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == RUNBOOK_SECTIONS
+    first_look = text.split("## First look")[1].split("\n## ")[0]
+    assert len(re.findall(r"^```sh$", first_look, re.MULTILINE)) == 3
+    assert f"silence add alertname={page.stem}" in text
+    known = KNOWN_METRICS | {rule["record"] for rule in rules.rules() if "record" in rule} | {"ALERTS"}
+    queries = re.findall(r"--data-urlencode 'query=([^']+)'", text)
+    assert queries, "no query"
+    for query in queries:
+        assert metrics(query) <= known, query
+    units = set(re.findall(r"\b[\w-]+\.service\b", text))
+    assert units <= {"allin-backend.service", "prometheus.service", "alertmanager.service", "node_exporter.service"}
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+def test_metrics_are_told_from_labels_functions_and_strings() -> None:
+    """The checks of names below see what this finds, and nothing else."""
+    expression = """
+      histogram_quantile(0.9, sum by (job, le) (rate(a_bucket{route!~"x|y", job="and b{c"}[5m:15s] offset 1h)))
+      / on (job) group_left (version) (job:b:rate5m > bool 2e3)
+      and count(c) or vector(0) unless max without (le) (last_over_time(d[1m]))
+    """
+    assert metrics(expression) == {"a_bucket", "job:b:rate5m", "c", "d"}
+    assert job_matchers('a{x="1", job=~"b"} / on (job) c{job!="d"}') == [("=~", '"b"'), ("!=", '"d"')]
+
+
+def test_rules_name_only_metrics_and_records_that_exist(rules: RuleFiles) -> None:
+    """A misspelt name selects nothing, without an error, and its alert never fires."""
+    records: set[str] = set()
+    for rule in rules.rules():
+        named = metrics(rule["expr"])
+        assert named, f"no metric found in: {rule['expr']}"
+        # A record must stand before its users: rules of a group are evaluated in order.
+        unknown = named - KNOWN_METRICS - records
+        assert not unknown, rule.get("record") or rule["alert"]
+        if "record" in rule:
+            assert rule["record"] not in records, f"{rule['record']} is recorded twice"
+            records.add(rule["record"])
+
+
+def test_every_record_is_used(rules: RuleFiles) -> None:
+    """Records cost an evaluation each; so far alerts are their only readers, directly or through other records."""
+    used = set[str]().union(*(metrics(rule["expr"]) for rule in rules.rules()))
+    unused = {rule["record"] for rule in rules.rules() if "record" in rule} - used
+    assert unused == set()
+
+
+def test_every_job_in_the_rules_is_the_configured_one(rules: RuleFiles) -> None:
+    """A rule for a job of another name watches nothing."""
+    matchers = {matcher for rule in rules.rules() for matcher in job_matchers(rule["expr"])}
+    assert matchers == {("=", '"backend-api-dev"'), ("!=", '"backend-api-dev"')}
+
+
+def test_the_role_installs_every_template() -> None:
+    """A template that the role does not list would be tested here and never reach a server."""
+    templates = {path.name.removesuffix(".j2") for path in (ROLE / "templates" / "rules").glob("*.rules.yml.j2")}
+    assert sorted(templates) == _role_file("vars/main.yml")["__prometheus_rule_templates"]
+
+
+def test_group_names_are_unique(rules: RuleFiles) -> None:
+    """The cases order groups by name alone."""
+    names = [group["name"] for group in rules.groups()]
+    assert len(names) == len(set(names))
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def other_thresholds() -> dict[str, dict[str, Any]]:
+    """Every threshold with a value of its own that occurs nowhere else."""
+    serial = iter(range(31, 500, 2))
+    return {
+        alert: {
+            key: f"{next(serial)}m" if key == "for" else next(serial) if isinstance(value, int) else next(serial) + 0.5
+            for key, value in options.items()
+        }
+        for alert, options in _threshold_defaults().items()
+    }
+
+
+@pytest.fixture(scope="module")
+def other_rules(tmp_path_factory: pytest.TempPathFactory, other_thresholds: dict[str, dict[str, Any]]) -> RuleFiles:
+    """The rules with every setting changed."""
+    return render(
+        tmp_path_factory.mktemp("rules") / "other",
+        prometheus_alert_thresholds=other_thresholds,
+        prometheus_backend_job='back"end\\api é',
+        prometheus_evaluation_interval="7s",
+        prometheus_runbook_url_base="https://wiki.example.com/a b",
+        prometheus_dashboard_url_base="https://grafana.example.com/d/allin",
+    )
+
+
+def test_every_threshold_reaches_its_alert(other_rules: RuleFiles, other_thresholds: dict[str, dict[str, Any]]) -> None:
+    """A threshold that a template ignores is a setting that does nothing."""
+    assert {_alert_name(key) for key in other_thresholds} == {rule["alert"] for rule in other_rules.alerts()}
+    for key, options in other_thresholds.items():
+        rules_of_key = [rule for rule in other_rules.alerts() if rule["alert"] == _alert_name(key)]
+        expressions = "\n".join(rule["expr"] for rule in rules_of_key)
+        for option, value in options.items():
+            if option == "for":
+                assert {rule["for"] for rule in rules_of_key} == {value}, key
+            elif option in {"minimum_slow_requests", "minimum_slow_queries"}:
+                factor = 20 if option == "minimum_slow_requests" else 100
+                assert f">= {value * factor}\n" in expressions, f"{key}.{option}"
+                assert f">= {value * 2}\n" in expressions, f"{key}.{option}"
+            else:
+                assert re.search(rf"[<>]=? {re.escape(str(value))}(\s|$)", expressions), f"{key}.{option}"
+
+
+def test_summaries_name_the_threshold_in_force(other_rules: RuleFiles) -> None:
+    """A summary with the default's number would lie as soon as somebody changes the threshold."""
+    found = 0
+    for rule in other_rules.alerts():
+        limits = {float(limit) for limit in re.findall(r" [<>] ([\d.]+)", rule["expr"])}
+        for number in re.findall(r"{{ ([\d.]+) \|", rule["annotations"]["summary"]):
+            assert float(number) in limits, rule["alert"]
+            found += 1
+    assert found == 8
+
+
+@pytest.mark.parametrize("release", SUITES)
+def test_promtool_accepts_the_rules_with_other_settings(release: str, other_rules: RuleFiles) -> None:
+    """A job with a quote or a backslash in its name must neither break the files nor end the string early."""
+    run = run_promtool(release, "check", "rules", *other_rules.paths)
+    assert run.returncode == 0, run.stdout + run.stderr
+    jobs = {json.loads(value) for rule in other_rules.rules() for _, value in job_matchers(rule["expr"])}
+    assert jobs == {'back"end\\api é'}
+
+
+def test_other_settings_reach_every_rule(other_rules: RuleFiles) -> None:
+    """Group interval and links are settings too."""
+    assert {group["interval"] for group in other_rules.groups()} == {"7s"}
+    for rule in other_rules.alerts():
+        assert rule["annotations"]["runbook_url"] == f"https://wiki.example.com/a b/{rule['alert']}.md"
+        assert rule["annotations"]["dashboard_url"] == "https://grafana.example.com/d/allin"
+
+
+def test_one_threshold_is_changed_without_the_others(rules: RuleFiles, tmp_path: Path) -> None:
+    """An override of one number must not take the other numbers' defaults away."""
+    changed = render(tmp_path / "changed", prometheus_alert_thresholds={"high_error_rate": {"ratio": 0.25}})
+    for before, after in zip(rules.rules(), changed.rules(), strict=True):
+        if before.get("alert") != "HighErrorRate":
+            assert after == before
+            continue
+        assert before["expr"].replace("ratio_rate5m > 0.05", "ratio_rate5m > 0.25") == after["expr"] != before["expr"]
+        assert "{{ 0.25 | humanizePercentage }}" in after["annotations"]["summary"]
+        assert {key: after[key] for key in ("for", "labels")} == {key: before[key] for key in ("for", "labels")}
+
+
+def test_thresholds_are_documented_with_the_defaults_in_force() -> None:
+    """The argument spec is the thresholds' documentation; a default written there must be the one that holds."""
+    spec = _threshold_spec()
+    assert spec["type"] == "dict"
+    assert spec["default"] == _role_file("defaults/main.yml")["prometheus_alert_thresholds"] == {}
+    documented = {
+        alert: {key: option["default"] for key, option in entry["options"].items()}
+        for alert, entry in spec["options"].items()
+    }
+    assert documented == _threshold_defaults()
+    for alert, entry in spec["options"].items():
+        assert entry["description"].startswith(_alert_name(alert)), alert
+        for key, option in entry["options"].items():
+            unit = {"for": "Duration.", "ratio": "Share"}.get(key, key.rsplit("_", 1)[-1].capitalize())
+            if key.startswith("minimum_"):
+                unit = ""
+            assert option["description"].startswith(unit), f"{alert}.{key}"
+            assert option["type"] == {int: "int", float: "float", str: "str"}[type(option["default"])], f"{alert}.{key}"
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ({"high_error_rat": {"ratio": 0.1}}, "high_error_rat"),
+        ({"high_error_rate": {"ration": 0.1}}, "ration"),
+        ({"high_error_rate": {"ratio": "5%"}}, "ratio"),
+    ],
+)
+def test_a_misspelt_threshold_is_refused(override: dict[str, Any], complaint: str) -> None:
+    """A misspelt key would otherwise be merged in and ignored, and the alert keep its old threshold."""
+    validator = ArgumentSpecValidator({"prometheus_alert_thresholds": _threshold_spec()})
+    assert validator.validate({"prometheus_alert_thresholds": _threshold_defaults()}).error_messages == []
+    messages = validator.validate({"prometheus_alert_thresholds": override}).error_messages
+    assert len(messages) == 1
+    assert complaint in messages[0]
