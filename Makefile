@@ -40,7 +40,7 @@ lint: venv ## ansible-lint (production), yamllint, ruff, mypy
 unit: venv ## Plugins, specifications, rules, routes, tools: no container
 	@python tools/debian_packages.py --test-tools
 	@python tools/build_test_archives.py
-	@pytest tests
+	@pytest --numprocesses 2 tests
 
 app: ## The backend's own tests
 	@tools/app_tests.sh

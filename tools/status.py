@@ -10,12 +10,15 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 TIMEOUT_SECONDS = 3.0
+FIRST_SCRAPES_SECONDS = 25.0  # more than the scrape interval of 15 s
 
 
 @dataclass(frozen=True)
@@ -84,15 +87,22 @@ def row(service: Service) -> tuple[str, str, str, str]:
 
 
 def targets() -> list[tuple[str, str, str, str]]:
-    """Return a row for everything that Prometheus scrapes and people do not open: job, instance, health."""
-    try:
-        answer = json.loads(fetch("http://127.0.0.1:9090/api/v1/targets?state=active"))
-    except (OSError, ValueError):
-        return []
-    return [
-        (f"  scraped: {target['labels']['job']}", "", target["labels"]["instance"], target["health"])
-        for target in sorted(answer["data"]["activeTargets"], key=lambda one: str(one["labels"]["job"]))
-    ]
+    """Return a row for each target of Prometheus: job, instance, health.
+
+    Waits FIRST_SCRAPES_SECONDS at most until all have been scraped once, which a fresh Prometheus has not done yet.
+    """
+    deadline = time.monotonic() + FIRST_SCRAPES_SECONDS
+    found: list[dict[str, Any]] = []
+    while True:
+        try:
+            found = json.loads(fetch("http://127.0.0.1:9090/api/v1/targets?state=active"))["data"]["activeTargets"]
+        except (OSError, ValueError, KeyError):
+            return []
+        if (found and all(one["health"] != "unknown" for one in found)) or time.monotonic() > deadline:
+            break
+        time.sleep(0.5)
+    rows = [(f"  scrapes {one['labels']['job']}", "", one["labels"]["instance"], one["health"]) for one in found]
+    return sorted(rows)
 
 
 def table(rows: list[tuple[str, str, str, str]]) -> str:
@@ -106,8 +116,11 @@ def table(rows: list[tuple[str, str, str, str]]) -> str:
 def main() -> int:
     """Print the table; return the process's exit code."""
     services = [row(service) for service in SERVICES]
-    print(table([("SERVICE", "VERSION", "WHERE", "STATE"), *services, *targets()]))
-    if any(state != "up" for *_, state in services):
+    scraped = targets()
+    prometheus = 1 + next(number for number, service in enumerate(SERVICES) if service.name == "Prometheus")
+    rows = [*services[:prometheus], *scraped, *services[prometheus:]]
+    print(table([("SERVICE", "VERSION", "WHERE", "STATE"), *rows]))
+    if any(state != "up" for *_, state in rows):
         print("\nSomething does not answer. Look at it with: docker exec allin-local systemctl --failed")
         return 1
     print("\nSee a message arrive: open http://127.0.0.1:8025/, then")

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tools.check_machine import LOCAL_PORTS
+
 ROOT = Path(__file__).parents[2]
 SERVICES = {"backend", "prometheus", "alertmanager", "node_exporter"}
 
@@ -75,6 +77,12 @@ def test_the_wiring_s_ports_are_the_roles_defaults(port: str) -> None:
     wiring = yaml.safe_load((ROOT / "inventories/wiring/all.yml").read_text())
     defaults = yaml.safe_load((ROOT / f"roles/{port}/defaults/main.yml").read_text())
     assert wiring[f"{port}_port"] == defaults[f"{port}_port"]
+
+
+def test_the_machine_check_knows_the_published_ports() -> None:
+    """Prevents: a port that is taken, and found out only when Docker fails."""
+    published = yaml.safe_load((ROOT / "inventories/local/group_vars/all/vars.yml").read_text())
+    assert sorted(LOCAL_PORTS) == sorted(published["local_host_published_ports"])
 
 
 def test_both_inventories_share_the_wiring() -> None:

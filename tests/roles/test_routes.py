@@ -33,10 +33,10 @@ ROUTES = [
 ]
 
 
-def amtool(suite: str) -> Path:
+def amtool(suite: str) -> str:
     path = CACHE / suite / "usr/bin/amtool"
     assert path.exists(), f"no {path}: run tools/debian_packages.py --test-tools"
-    return path
+    return str(path)
 
 
 def render(destination: Path, **settings: Any) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_amtool_accepts_the_configuration(both: Path, suite: str) -> None:
-    subprocess.run([amtool(suite), "check-config", both / "alertmanager.yml"], check=True, capture_output=True)
+    subprocess.run([amtool(suite), "check-config", str(both / "alertmanager.yml")], check=True, capture_output=True)
 
 
 @pytest.mark.parametrize("suite", SUITES)
@@ -111,7 +111,7 @@ def test_notify_false_tells_nobody_and_is_still_valid(tmp_path: Path) -> None:
     config = render(tmp_path / "quiet", alertmanager_notify=False)
     assert all(set(one) == {"name"} for one in config["receivers"])
     subprocess.run(
-        [amtool("sid"), "check-config", tmp_path / "quiet/alertmanager.yml"], check=True, capture_output=True
+        [amtool("sid"), "check-config", str(tmp_path / "quiet/alertmanager.yml")], check=True, capture_output=True
     )
 
 
