@@ -235,15 +235,19 @@ def test_killed_at_random_moments(path: Path, driver: Driver, exchange_error: st
     """Real time instead of counted steps, hence also in the middle of a system call or of a computation."""
     how = {"exchange_error": exchange_error}
     trees = [OLD, NEW]
-    typical = max(driver.ask(arguments(path, files), **how)["seconds"] for files in (NEW, OLD, NEW, OLD))
+    typical = min(driver.ask(arguments(path, files), **how)["seconds"] for files in (NEW, OLD, NEW, OLD))
     add_foreign(path)
     reader = Reader(path, trees, STABLE, may_be_missing=bool(exchange_error))
     chance = random.Random(1)  # noqa: S311 - a test that can be repeated, not a secret
-    killed = 0
-    for number in range(150):
-        wanted = trees[(number + 1) % 2]
-        delay = chance.uniform(0, typical)
-        killed += bool(driver.ask(arguments(path, wanted), kill_after=delay, **how)["signal"])
+    killed, number = 0, 0
+    while killed < 120:
+        number += 1
+        assert number < 1000, "it is hardly ever killed"
+        wanted = NEW if path.exists() and managed(path) == OLD else OLD
+        answer = driver.ask(arguments(path, wanted), kill_after=chance.uniform(0, typical), **how)
+        killed += bool(answer["signal"])
+        if not answer["signal"]:  # how long a run takes depends on what else the machine does
+            typical = (typical + answer["seconds"]) / 2
         if path.exists():
             assert managed(path) in trees
         if number % 3 == 0:
@@ -256,7 +260,7 @@ def test_killed_at_random_moments(path: Path, driver: Driver, exchange_error: st
     assert leftovers(path) == set()
     seen = reader.stop()
     assert seen["bad"] == []
-    assert killed > 50
+    assert all(seen["seen"]), seen
 
 
 def test_a_killed_check_run_leaves_nothing_that_stays(path: Path, driver: Driver) -> None:
@@ -347,9 +351,8 @@ def test_a_directory_made_while_the_path_was_missing(path: Path, driver: Driver)
         number = 0
         while path.exists():
             number += 1
-            driver.ask(arguments(path, NEW), exchange_error="EINVAL", kill_at=number)
-            if path.exists() and not (store_of(path) / "parked").exists() and managed(path) == NEW:
-                pytest.fail("the path was never missing")
+            killed = driver.ask(arguments(path, NEW), exchange_error="EINVAL", kill_at=number)["signal"]
+            assert killed, "the path was never missing"
         path.mkdir()
         for rel, text in content.items():
             (path / rel).write_text(text)
@@ -397,7 +400,7 @@ def test_a_tree_replaced_by_hand_after_an_interrupted_switch(path: Path, driver:
     number = 0
     while managed(path) == OLD:
         number += 1
-        driver.ask(arguments(path, NEW), kill_at=number)
+        assert driver.ask(arguments(path, NEW), kill_at=number)["signal"]
     assert staged_of(path).exists()
     remove(path)
     result = driver.run(arguments(path, NEW))
