@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import grp
 import importlib.util
@@ -12,6 +13,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -816,6 +818,17 @@ def test_keep_previous_off(path: Path) -> None:
 # -- at once, quick, quiet
 
 
+def open_when_read(pipe: Path, reader: subprocess.Popen[str]) -> int:
+    """Return a descriptor for writing to a pipe as soon as somebody reads it; fail if the reader's process ends."""
+    while True:
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            assert error.errno == errno.ENXIO
+            assert reader.poll() is None, reader.communicate()
+            time.sleep(0.01)
+
+
 def test_two_runs_at_once_wait_for_each_other(path: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "gate")
     log = tmp_path / "log"
@@ -832,7 +845,7 @@ def test_two_runs_at_once_wait_for_each_other(path: Path, tmp_path: Path) -> Non
         return process
 
     first = start(ONE, f"echo one >> {log}; read x < {tmp_path}/gate; ls $0/rules/deep/b.yml && echo over >> {log}")
-    gate = os.open(tmp_path / "gate", os.O_WRONLY)  # returns when the first run's validator is there
+    gate = open_when_read(tmp_path / "gate", first)
     second = start(TWO, f"echo two >> {log}")
     with pytest.raises(subprocess.TimeoutExpired):
         second.wait(2)
