@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from tests.plugins.config_tree_helpers import Driver, Reader, arguments, staged_of, store_of, tree
+    from tests.plugins.config_tree_helpers import MANIFEST, Driver, Reader, arguments, staged_of, store_of, tree
 else:
-    from config_tree_helpers import Driver, Reader, arguments, staged_of, store_of, tree
+    from config_tree_helpers import MANIFEST, Driver, Reader, arguments, staged_of, store_of, tree
 
 OLD = {"main.yml": "old\n", "rules/a.yml": "old a\n", "rules/gone/b.yml": "old b\n", "same.yml": "same\n"}
 NEW = {"main.yml": "new\n" * 50, "rules/a.yml": "new a\n", "file_sd/c.yml": "new c\n", "same.yml": "same\n"}
@@ -228,6 +228,65 @@ def remove(path: Path) -> None:
     for entry in sorted(path.rglob("*"), reverse=True):
         (entry.rmdir if entry.is_dir() and not entry.is_symlink() else entry.unlink)()
     path.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("moment", "exchange_error"),
+    [
+        ("half staged", ""),
+        ("before the switch", ""),
+        ("before the switch", "EINVAL"),
+        ("path missing", "EINVAL"),
+        ("after the switch", ""),
+        ("after the switch", "EINVAL"),
+    ],
+)
+def test_the_recovery_killed_at_each_step(path: Path, driver: Driver, moment: str, exchange_error: str) -> None:
+    """A second kill, while the next run finishes or undoes what the first one has left."""
+    how = {"exchange_error": exchange_error}
+    old, new = arguments(path, OLD), arguments(path, NEW)
+    driver.run(old, **how)
+    add_foreign(path)
+    driver.run(new, **how)
+
+    def reached() -> bool:
+        if moment == "path missing":
+            return not path.exists()
+        if moment == "after the switch":
+            return path.exists() and managed(path) == NEW
+        if moment == "before the switch":
+            return (store_of(path) / "journal").exists()
+        return (staged_of(path) / MANIFEST).exists()
+
+    def interrupt(number: int) -> None:
+        driver.run(old, **how)
+        set_window(path)
+        driver.ask(new, kill_at=number, moments=window(1), **how)
+
+    first = 0
+    while not first or not reached():
+        first += 1
+        interrupt(first)
+    number = 0
+    while True:
+        number += 1
+        interrupt(first)
+        wanted = NEW if moment == "after the switch" else OLD
+        others = interfered(path, 1)
+        before = foreign(path) if path.exists() else foreign(store_of(path) / "parked")
+        answer = driver.ask(arguments(path, wanted), kill_at=number, **how)
+        if path.exists():
+            assert managed(path) == wanted
+        driver.run(arguments(path, wanted), **how)
+        assert managed(path) == wanted
+        assert leftovers(path) == set(), number
+        if others:
+            check_window(path, 1)
+        else:
+            assert foreign(path) == before
+        if not answer["signal"]:
+            break
+    assert number > 3
 
 
 @METHODS
