@@ -12,7 +12,8 @@ if docker container inspect allin-local >/dev/null 2>&1; then
     printf 'Removing the container allin-local and its data.\n'
     docker container rm --force --volumes allin-local >/dev/null
 fi
-images=$(docker image ls --quiet 'allin-host' | sort -u)
+# By label, so that images that a newer one has replaced go too.
+images=$(docker image ls --quiet --filter label=allin.recipe | sort -u)
 if [[ -n $images ]]; then
     printf 'Removing the images allin-host.\n'
     # shellcheck disable=SC2086 # one argument an image

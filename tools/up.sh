@@ -28,7 +28,7 @@ if [[ -n $existing && $existing != "allin-host:$release" ]]; then
 fi
 
 step "Deploying: ansible-playbook site.yml (about two minutes the first time)"
-ansible-playbook site.yml --extra-vars "local_host_image=allin-host:$release"
+ansible-playbook site.yml --extra-vars "local_host_release=$release"
 
 step "What runs where"
 tools/status.py
