@@ -2,29 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import pytest
 import yaml
 
-SOURCE = Path(__file__).resolve().parents[2] / "plugins" / "action" / "check_settings.py"
-
-
-def load_plugin() -> ModuleType:
-    """Import the plugin from its file, which is in no package."""
-    spec = importlib.util.spec_from_file_location("check_settings_under_test", SOURCE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
-
-
-plugin = load_plugin()
+from plugins.action import check_settings as plugin
 
 GOOD: dict[str, list[object]] = {
     "port": [1, 9090, 65535, "9090"],
@@ -334,7 +315,11 @@ def test_the_words_never_repeat_the_value(name: str, value: object) -> None:
 
 
 def test_secrets_are_taken_out_of_messages_that_ansible_wrote() -> None:
-    spec = {"a_token": {"no_log": True}, "a_user": {"options": {"password": {"no_log": True}}}, "a_open": {}}
+    spec: dict[str, dict[str, object]] = {
+        "a_token": {"no_log": True},
+        "a_user": {"options": {"password": {"no_log": True}}},
+        "a_open": {},
+    }
     values = {"a_token": "s3cr3t", "a_user": {"password": ["hidden-one", 4711]}, "a_open": "shown", "a_vault": "v4ult"}
     checker = plugin.Checker("a", spec | {"a_vault": {}}, {}, values=values, vaulted={"a_vault"})
     said = checker.without_secrets("s3cr3t, hidden-one, 4711, v4ult and shown do not fit")

@@ -17,47 +17,28 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import yaml
 
-if TYPE_CHECKING:
-    from tests.plugins.config_tree_helpers import (
-        MANIFEST,
-        MODULE,
-        PYTHON,
-        REPOSITORY,
-        Driver,
-        arguments,
-        environment,
-        parse,
-        refuse,
-        shared_driver,
-        spell,
-        store_of,
-        succeed,
-        surroundings,
-        tree,
-    )
-else:
-    from config_tree_helpers import (
-        MANIFEST,
-        MODULE,
-        PYTHON,
-        REPOSITORY,
-        Driver,
-        arguments,
-        environment,
-        parse,
-        refuse,
-        shared_driver,
-        spell,
-        store_of,
-        succeed,
-        surroundings,
-        tree,
-    )
+from tests.plugins.config_tree_helpers import (
+    MANIFEST,
+    MODULE,
+    PYTHON,
+    REPOSITORY,
+    Driver,
+    arguments,
+    environment,
+    parse,
+    refuse,
+    shared_driver,
+    spell,
+    store_of,
+    succeed,
+    surroundings,
+    tree,
+)
 
 ONE = {"main.yml": "one: 1\n", "rules/a.yml": "a: 1\n", "rules/deep/b.yml": "b: 1\n"}
 TWO = {"main.yml": "one: 2\n", "rules/a.yml": "a: 1\n", "file_sd/c.yml": "c: 2\n"}

@@ -10,14 +10,11 @@ import random
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.plugins.config_tree_helpers import MANIFEST, Driver, Reader, arguments, staged_of, store_of, tree
-else:
-    from config_tree_helpers import MANIFEST, Driver, Reader, arguments, staged_of, store_of, tree
+from tests.plugins.config_tree_helpers import MANIFEST, Driver, Reader, arguments, staged_of, store_of, tree
 
 OLD = {"main.yml": "old\n", "rules/a.yml": "old a\n", "rules/gone/b.yml": "old b\n", "same.yml": "same\n"}
 NEW = {"main.yml": "new\n" * 50, "rules/a.yml": "new a\n", "file_sd/c.yml": "new c\n", "same.yml": "same\n"}

@@ -6,7 +6,6 @@ two steps, as on a real host. `systemd-analyze` is the real one wherever a test 
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import os
@@ -17,16 +16,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from unittest import mock
 
 import pytest
 import yaml
+from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 
+from plugins.modules import systemd_unit
+
 REPOSITORY = Path(__file__).resolve().parents[2]
-SOURCE = REPOSITORY / "plugins" / "modules" / "systemd_unit.py"
 NAME = "prometheus.service"
 OTHER = "prometheus-alertmanager.service"
 UNIT = """\
@@ -145,20 +145,6 @@ if said.exists():
 """
 
 
-def load_module() -> ModuleType:
-    """Import the module from its file, which is in no package."""
-    spec = importlib.util.spec_from_file_location("systemd_unit_under_test", SOURCE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
-
-
-systemd_unit = load_module()
-
-
 @dataclass
 class Host:
     """A host with a systemd made of files."""
@@ -204,7 +190,7 @@ class Host:
         warned: list[str] = []  # Ansible keeps warnings per process, which here is all tests
         with (
             patch_module_args(parameters | internal),
-            mock.patch.object(systemd_unit.AnsibleModule, "warn", lambda _module, text: warned.append(text)),
+            mock.patch.object(AnsibleModule, "warn", lambda _module, text: warned.append(text)),
             pytest.raises(SystemExit),
         ):
             systemd_unit.main()
@@ -466,7 +452,7 @@ def test_a_failed_switch_leaves_the_old_unit_and_the_next_run_cleans_up(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(systemd_unit.os, "fsync", full)
+        patch.setattr(os, "fsync", full)
         assert "No space left on device" in host.fail(content=UNIT.replace("true", "false"))
     assert host.unit.read_text() == UNIT
     host.run(content=UNIT.replace("true", "false"))

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from ansible.errors import AnsibleLookupError
 from ansible.parsing.dataloader import DataLoader
 
+from plugins.lookup import tree_digest as plugin
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCE = REPOSITORY / "plugins" / "lookup" / "tree_digest.py"
-
-
-def load_plugin() -> ModuleType:
-    """Import the plugin from its file, which is in no package."""
-    spec = importlib.util.spec_from_file_location("tree_digest_under_test", SOURCE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-plugin = load_plugin()
 
 
 def digest(*paths: Path) -> str:
