@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from apis import Prometheus
-from conftest import Site
+from conftest import HOST, Site
 from waiting import eventually
 
 NAME = re.compile(r"prometheus-(?P<version>[0-9.]+)\.linux-amd64\.tar\.gz")
@@ -164,7 +164,7 @@ def test_a_release_that_does_not_come_up_is_taken_back(
     # And the next good run finds nothing to mend.
     again = site()
     assert again.code == 0, again.output
-    assert again.changed == 0
+    assert again.changed(HOST) == 0
 
 
 def test_an_upgrade_from_a_mirror_keeps_the_data(
@@ -193,7 +193,7 @@ def test_a_second_run_changes_nothing_and_needs_no_archive(site: Site, archives:
     new = versions(archives)[1]
     run = site(prometheus_version=new, artifacts_dir=str(tmp_path), artifact_mirror_url="http://127.0.0.1:9")
     assert run.code == 0, run.output
-    assert run.changed == 0
+    assert run.changed(HOST) == 0
 
 
 def test_a_reinstallation_keeps_the_data(site: Site, host: Any, prometheus: Prometheus, archives: Path) -> None:

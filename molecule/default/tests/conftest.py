@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ sys.path.insert(0, str(ROOT / "molecule" / "shared" / "sinks"))
 
 from apis import Alertmanager, Prometheus  # noqa: E402
 from client import SinkClient  # noqa: E402
+from estate import address_of  # noqa: E402
 
 HOST = "allin-molecule"
 
@@ -31,8 +30,7 @@ def host() -> Any:
 @pytest.fixture(scope="session")
 def address() -> str:
     """The host's address on the Docker network."""
-    output = subprocess.run(["docker", "inspect", HOST], check=True, capture_output=True, text=True).stdout
-    return str(json.loads(output)[0]["NetworkSettings"]["IPAddress"])
+    return address_of(HOST)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,48 @@
+"""The container host of a scenario, and site.yml run on it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+# Molecule asks for colours, which hide the recap from a reader of text.
+PLAIN = {"ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run of site.yml said: its exit code, and everything it printed, in the order in which it was printed."""
+
+    code: int
+    output: str
+
+    def changed(self, host: str) -> int:
+        """Return the recap's number of changes on a host."""
+        recap = next(
+            line for line in reversed(self.output.splitlines()) if line.startswith(host) and "changed=" in line
+        )
+        return int(recap.partition("changed=")[2].split()[0])
+
+
+def run_site(*options: str) -> Run:
+    """Run site.yml on the scenario's inventory with these options of ansible-playbook."""
+    done = subprocess.run(
+        ["ansible-playbook", "--inventory", os.environ["MOLECULE_INVENTORY_FILE"], "site.yml", *options],
+        cwd=ROOT,
+        env=os.environ | PLAIN | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return Run(done.returncode, done.stdout)
+
+
+def address_of(host: str) -> str:
+    """Return a container's address on the Docker network. Raises CalledProcessError where there is none."""
+    output = subprocess.run(["docker", "inspect", host], check=True, capture_output=True, text=True).stdout
+    return str(json.loads(output)[0]["NetworkSettings"]["IPAddress"])
