@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import accumulate
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -13,11 +12,12 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from allin_backend.metrics import contract
-from allin_backend.metrics.cells import HistogramCell
 from allin_backend.metrics.contract import Kind, Metric
 from allin_backend.metrics.database import DatabaseMetrics
 from allin_backend.metrics.http import HttpMetrics
+from allin_backend.metrics.instruments import HistogramBuilder, histogram_family
 from allin_backend.metrics.runtime import EventLoopLag, GarbageCollection, heap_bytes, quantile
+from allin_backend.metrics.work import WorkMetrics
 
 _LAG_QUANTILES: Final = (
     (contract.EVENT_LOOP_LAG_P50, 0.5),
@@ -53,6 +53,7 @@ class BackendMetrics(Collector):
     def __init__(self, registry: CollectorRegistry, *, version: str, release: str) -> None:
         self.http = HttpMetrics()
         self.database = DatabaseMetrics()
+        self.work = WorkMetrics()
         self.event_loop = EventLoopLag()
         self.garbage = GarbageCollection()
         self._build = (version, release)
@@ -77,11 +78,12 @@ class BackendMetrics(Collector):
         """The families with their present values. Runs in whichever thread scrapes."""
         yield from self._collect_http()
         yield from self._collect_database()
+        yield from self.work.collect()
         yield from self._collect_runtime()
         yield _gauge(contract.BUILD_INFO, 1, self._build)
 
     def _collect_http(self) -> Iterator[Family]:
-        durations = _Histogram(contract.HTTP_REQUEST_DURATION)
+        durations = HistogramBuilder(contract.HTTP_REQUEST_DURATION)
         requests = CounterMetricFamily(
             contract.HTTP_REQUESTS.name, contract.HTTP_REQUESTS.help, labels=contract.HTTP_REQUESTS.label_names
         )
@@ -92,7 +94,7 @@ class BackendMetrics(Collector):
         yield _gauge(contract.ACTIVE_CONNECTIONS, self.http.in_flight)
 
     def _collect_database(self) -> Iterator[Family]:
-        durations = _Histogram(contract.DB_QUERY_DURATION)
+        durations = HistogramBuilder(contract.DB_QUERY_DURATION)
         queries = CounterMetricFamily(
             contract.DB_QUERIES.name, contract.DB_QUERIES.help, labels=contract.DB_QUERIES.label_names
         )
@@ -104,6 +106,16 @@ class BackendMetrics(Collector):
             queries.add_metric((*cell.labels, "error"), errors)
         yield durations.family
         yield queries
+        pool = self.database.pool()
+        connections = GaugeMetricFamily(
+            contract.DB_POOL_CONNECTIONS.name,
+            contract.DB_POOL_CONNECTIONS.help,
+            labels=contract.DB_POOL_CONNECTIONS.label_names,
+        )
+        connections.add_metric(("idle",), pool.idle)
+        connections.add_metric(("in_use",), pool.in_use)
+        yield connections
+        yield _gauge(contract.DB_POOL_LIMIT, pool.limit)
 
     def _collect_runtime(self) -> Iterator[Family]:
         yield _gauge(contract.EVENT_LOOP_LAG, self.event_loop.turn)
@@ -111,10 +123,7 @@ class BackendMetrics(Collector):
         for metric, share in _LAG_QUANTILES:
             yield _gauge(metric, quantile(ordered, share))
 
-        collections = _Histogram(contract.GC_DURATION)
-        for cell in self.garbage.cells:
-            collections.add(cell)
-        yield collections.family
+        yield histogram_family(contract.GC_DURATION, self.garbage.cells)
 
         for family in self._process.collect():
             name = f"{family.name}_total" if family.type == Kind.COUNTER else family.name
@@ -125,17 +134,3 @@ class BackendMetrics(Collector):
         heap = heap_bytes()
         if heap is not None:
             yield _gauge(contract.PROCESS_HEAP, heap)
-
-
-class _Histogram:
-    """Turns cells into a histogram family."""
-
-    def __init__(self, metric: Metric) -> None:
-        self.family = HistogramMetricFamily(metric.name, metric.help, labels=metric.label_names)
-        self._bounds = [*(str(float(bound)) for bound in metric.buckets), "+Inf"]
-
-    def add(self, cell: HistogramCell) -> int:
-        """Add a cell and return how many values it holds."""
-        cumulative = list(accumulate(cell.counts[:]))
-        self.family.add_metric(cell.labels, list(zip(self._bounds, cumulative, strict=True)), cell.total)
-        return cumulative[-1]

@@ -40,7 +40,8 @@ class Metric:
     """One declared metric. ``name`` is the name in queries, so a counter's name ends in ``_total``.
 
     ``unit`` is the base unit of the value, empty for plain counts. ``buckets`` are a histogram's upper bounds in that
-    unit, without ``+Inf``.
+    unit, without ``+Inf``. ``appears`` says from when on there are samples, for a metric whose value is not known at
+    start; all others have every sample from the first scrape.
 
     Raises:
         ValueError: the declaration contradicts itself.
@@ -52,6 +53,7 @@ class Metric:
     labels: tuple[Label, ...] = ()
     unit: str = ""
     buckets: tuple[float, ...] = ()
+    appears: str = ""
 
     def __post_init__(self) -> None:
         if not self.name.startswith("allin_"):
@@ -92,11 +94,58 @@ DB_OPERATIONS: Final = ("select", "insert", "update", "delete", OTHER)
 DB_TABLES: Final = ("users", "posts", "schema_version", OTHER, NO_TABLE)
 DB_STATUSES: Final = ("success", "error")
 GC_KINDS: Final = ("minor", "major")
+DB_POOL_STATES: Final = ("idle", "in_use")
+CACHE_TYPES: Final = ("session", "user", "posts", "figures")
+CACHE_OPERATIONS: Final = ("get", "set", "delete")
+PLATFORMS: Final = ("facebook", "instagram", "linkedin", "tiktok", "twitter")
+NO_PLATFORM: Final = "none"
+SUCCESS: Final = "success"
+ERROR: Final = "error"
+OAUTH_OPERATIONS: Final = ("authorize", "callback", "refresh", "revoke")
+# A person who says no on the platform's page is neither a success nor a fault of anybody.
+OAUTH_STATUSES: Final = (SUCCESS, ERROR, "denied")
+SOCIAL_ENDPOINTS: Final = ("token", "revoke", "identity", "publish", "figures")
+SOCIAL_STATUSES: Final = (SUCCESS, ERROR)
+SOCIAL_ERRORS: Final = (
+    "timeout",
+    "connection",
+    "rate_limited",
+    "unauthorized",
+    "rejected",
+    "server_error",
+    "invalid_response",
+    "circuit_open",
+    "cancelled",
+)
+ACCOUNT_STATES: Final = ("active", "needs_reconnect")
+FAILURE_REASONS: Final = ("rejected", "unauthorized", "too_late")
+QUEUE_STATES: Final = ("waiting", "due")
+ACTIVITY_WINDOWS: Final = ("5m", "1h", "24h", "7d", "30d")
+SIGN_IN_STATUSES: Final = (SUCCESS, "wrong_credentials", "rate_limited")
+USER_ACTIONS: Final = (
+    "sign_up",
+    "sign_in",
+    "sign_out",
+    "user_delete",
+    "account_connect",
+    "account_disconnect",
+    "post_create",
+    "post_schedule",
+    "post_cancel",
+    "post_delete",
+    "figures_view",
+)
+JOBS: Final = ("publish", "refresh_tokens", "survey", "housekeeping")
+FAULTS: Final = ("slow-db", "errors", "cache-off", "leak", "loop-block")
 
 # Every documented threshold (50, 100, 200, 500 ms, 1 and 2 s) is a bound: ratios and alerts need no interpolation.
 HTTP_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0)
 # SQLite answers in well under a millisecond; 2 s is the bound of the documented slow-query alert.
 DB_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
+# The last bound lies above the longest time-out of a call.
+SOCIAL_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0)
+# From "at once" to "hours late", as after an outage of a platform.
+PUBLISH_DELAY_BUCKETS: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 21600.0)
 # The bounds that dashboards made for prom-client expect.
 GC_BUCKETS: Final = (0.001, 0.01, 0.1, 1.0, 2.0, 5.0)
 
@@ -105,6 +154,10 @@ _ROUTE = Label("route", ROUTES)
 _STATUS_CODE = Label("status_code", STATUS_CODES)
 _OPERATION = Label("operation", DB_OPERATIONS)
 _TABLE = Label("table", DB_TABLES)
+_PLATFORM = Label("platform", PLATFORMS)
+_ENDPOINT = Label("endpoint", SOCIAL_ENDPOINTS)
+_CACHE_TYPE = Label("cache_type", CACHE_TYPES)
+_JOB = Label("job", JOBS)
 _LAG_HELP = (
     "of the time between two turns of a 10 ms timer on the event loop over the last 30 seconds, in seconds."
     " Contains the 10 ms themselves, as the Node.js metric of this name does: about 0.010 when idle."
@@ -143,6 +196,199 @@ DB_QUERIES: Final = Metric(
     Kind.COUNTER,
     "Database statements by outcome; a cancelled statement is an error.",
     (_OPERATION, _TABLE, Label("status", DB_STATUSES)),
+)
+DB_POOL_CONNECTIONS: Final = Metric(
+    "allin_db_pool_connections",
+    Kind.GAUGE,
+    "Database connections of this process by state.",
+    (Label("state", DB_POOL_STATES),),
+)
+DB_POOL_LIMIT: Final = Metric(
+    "allin_db_pool_connections_limit", Kind.GAUGE, "Most database connections that this process may open."
+)
+CACHE_HITS: Final = Metric(
+    "allin_cache_hits_total", Kind.COUNTER, "Look-ups that the cache could answer.", (_CACHE_TYPE,)
+)
+CACHE_MISSES: Final = Metric(
+    "allin_cache_misses_total",
+    Kind.COUNTER,
+    "Look-ups that the cache could not answer, those while it was out of reach included.",
+    (_CACHE_TYPE,),
+)
+CACHE_ERRORS: Final = Metric(
+    "allin_cache_errors_total",
+    Kind.COUNTER,
+    "Cache operations that failed or took too long; the request then went on without the cache.",
+    (Label("operation", CACHE_OPERATIONS),),
+)
+CACHE_AVAILABLE: Final = Metric(
+    "allin_cache_available", Kind.GAUGE, "1 while the cache answers, 0 while it is left alone after failures."
+)
+OAUTH_OPERATIONS_TOTAL: Final = Metric(
+    "allin_oauth_operations_total",
+    Kind.COUNTER,
+    "OAuth operations by outcome; denied: the person did not give the permission.",
+    (_PLATFORM, Label("operation", OAUTH_OPERATIONS), Label("status", OAUTH_STATUSES)),
+)
+OAUTH_TOKEN_EXPIRY: Final = Metric(
+    "allin_oauth_token_expiry_timestamp_seconds",
+    Kind.GAUGE,
+    "When the access token that ends first among a platform's active accounts ends, in Unix seconds."
+    " The same in every process of a deployment.",
+    (_PLATFORM,),
+    "seconds",
+    appears="while the platform has an active account whose token ends",
+)
+SOCIAL_CALLS: Final = Metric(
+    "allin_social_api_calls_total",
+    Kind.COUNTER,
+    "Requests sent to a platform's API by outcome, each retry counted.",
+    (_PLATFORM, _ENDPOINT, Label("status", SOCIAL_STATUSES)),
+)
+SOCIAL_DURATION: Final = Metric(
+    "allin_social_api_duration_seconds",
+    Kind.HISTOGRAM,
+    "Time from sending a request to a platform's API until its answer was read or it failed, in seconds.",
+    (_PLATFORM, _ENDPOINT),
+    "seconds",
+    SOCIAL_BUCKETS,
+)
+SOCIAL_ERRORS_TOTAL: Final = Metric(
+    "allin_social_api_errors_total",
+    Kind.COUNTER,
+    "Failed requests to a platform's API by class. circuit_open: not sent, because many before it had failed; these are"
+    " not in allin_social_api_calls_total.",
+    (_PLATFORM, _ENDPOINT, Label("error", SOCIAL_ERRORS)),
+)
+SOCIAL_RETRIES: Final = Metric(
+    "allin_social_api_retries_total",
+    Kind.COUNTER,
+    "Requests to a platform's API that were sent again after a failure.",
+    (_PLATFORM, _ENDPOINT),
+)
+SOCIAL_CIRCUIT_OPEN: Final = Metric(
+    "allin_social_circuit_open",
+    Kind.GAUGE,
+    "1 while requests to the platform are held back because many before them had failed, else 0.",
+    (_PLATFORM,),
+)
+SOCIAL_RATE_LIMIT: Final = Metric(
+    "allin_social_rate_limit_requests",
+    Kind.GAUGE,
+    "Requests that the platform allows in its present window, as its last answer said.",
+    (_PLATFORM,),
+    appears="with the platform's first answer that says it",
+)
+SOCIAL_RATE_REMAINING: Final = Metric(
+    "allin_social_rate_limit_remaining",
+    Kind.GAUGE,
+    "Requests that the platform still allows in its present window, as its last answer said.",
+    (_PLATFORM,),
+    appears="with the platform's first answer that says it",
+)
+SOCIAL_RATE_RESET: Final = Metric(
+    "allin_social_rate_limit_reset_timestamp_seconds",
+    Kind.GAUGE,
+    "When the platform's present window ends, in Unix seconds, as its last answer said.",
+    (_PLATFORM,),
+    "seconds",
+    appears="with the platform's first answer that says it",
+)
+SOCIAL_QUOTA_USED: Final = Metric(
+    "allin_social_quota_used_ratio",
+    Kind.GAUGE,
+    "Share of the platform's allowance that is used, from 0 to 1, as its last answer said.",
+    (_PLATFORM,),
+    appears="with the platform's first answer that says it",
+)
+SOCIAL_ACCOUNTS: Final = Metric(
+    "allin_social_accounts",
+    Kind.GAUGE,
+    "Connected accounts; needs_reconnect: the platform no longer takes the token. The same in every process of a"
+    " deployment.",
+    (_PLATFORM, Label("state", ACCOUNT_STATES)),
+)
+POSTS_CREATED: Final = Metric(
+    "allin_posts_created_total",
+    Kind.COUNTER,
+    "Posts written, once for each platform they are meant for; none: a draft without one.",
+    (Label("platform", (*PLATFORMS, NO_PLATFORM)),),
+)
+POSTS_SCHEDULED: Final = Metric(
+    "allin_posts_scheduled_total", Kind.COUNTER, "Posts given a time, once for each platform.", (_PLATFORM,)
+)
+POSTS_PUBLISHED: Final = Metric(
+    "allin_posts_published_total", Kind.COUNTER, "Posts that a platform has accepted.", (_PLATFORM,)
+)
+POSTS_FAILED: Final = Metric(
+    "allin_posts_failed_total",
+    Kind.COUNTER,
+    "Posts given up. rejected: the platform refused the content, unauthorized: the account must be connected again,"
+    " too_late: it could not be published in time.",
+    (_PLATFORM, Label("reason", FAILURE_REASONS)),
+)
+QUEUE_POSTS: Final = Metric(
+    "allin_publish_queue_posts",
+    Kind.GAUGE,
+    "Posts not yet published. waiting: their time is to come, due: it has come. The same in every process of a"
+    " deployment.",
+    (_PLATFORM, Label("state", QUEUE_STATES)),
+)
+OLDEST_DUE_AGE: Final = Metric(
+    "allin_publish_oldest_due_age_seconds",
+    Kind.GAUGE,
+    "How long the oldest due post has been due, in seconds; 0 where none is. The same in every process of a"
+    " deployment.",
+    (_PLATFORM,),
+    "seconds",
+)
+PUBLISH_DELAY: Final = Metric(
+    "allin_publish_delay_seconds",
+    Kind.HISTOGRAM,
+    "Time from a post's due time until the platform had accepted it, in seconds.",
+    (_PLATFORM,),
+    "seconds",
+    PUBLISH_DELAY_BUCKETS,
+)
+ACTIVE_USERS: Final = Metric(
+    "allin_active_users",
+    Kind.GAUGE,
+    "Users who did something within the window before now. The same in every process of a deployment.",
+    (Label("window", ACTIVITY_WINDOWS),),
+)
+REGISTERED_USERS: Final = Metric(
+    "allin_registered_users", Kind.GAUGE, "Users that there are. The same in every process of a deployment."
+)
+SIGN_INS: Final = Metric(
+    "allin_sign_ins_total",
+    Kind.COUNTER,
+    "Attempts to sign in by outcome; rate_limited: refused unseen after too many.",
+    (Label("status", SIGN_IN_STATUSES),),
+)
+USER_ACTIONS_TOTAL: Final = Metric(
+    "allin_user_actions_total",
+    Kind.COUNTER,
+    "What users have done, by kind; only what succeeded.",
+    (Label("action", USER_ACTIONS),),
+)
+BACKGROUND_RUNS: Final = Metric(
+    "allin_background_runs_total",
+    Kind.COUNTER,
+    "Runs of the background jobs by outcome.",
+    (_JOB, Label("status", (SUCCESS, ERROR))),
+)
+BACKGROUND_LAST_SUCCESS: Final = Metric(
+    "allin_background_last_success_timestamp_seconds",
+    Kind.GAUGE,
+    "When a background job last ran without an error, in Unix seconds; the process's start before the first time.",
+    (_JOB,),
+    "seconds",
+)
+FAULT_ACTIVE: Final = Metric(
+    "allin_fault_injection_active",
+    Kind.GAUGE,
+    "1 while a fault is injected for a demonstration or a test, else 0. Always 0 in production.",
+    (Label("fault", FAULTS),),
 )
 EVENT_LOOP_LAG: Final = Metric(
     "allin_nodejs_eventloop_lag_seconds",
@@ -206,6 +452,38 @@ CONTRACT: Final = (
     ACTIVE_CONNECTIONS,
     DB_QUERY_DURATION,
     DB_QUERIES,
+    DB_POOL_CONNECTIONS,
+    DB_POOL_LIMIT,
+    CACHE_HITS,
+    CACHE_MISSES,
+    CACHE_ERRORS,
+    CACHE_AVAILABLE,
+    OAUTH_OPERATIONS_TOTAL,
+    OAUTH_TOKEN_EXPIRY,
+    SOCIAL_CALLS,
+    SOCIAL_DURATION,
+    SOCIAL_ERRORS_TOTAL,
+    SOCIAL_RETRIES,
+    SOCIAL_CIRCUIT_OPEN,
+    SOCIAL_RATE_LIMIT,
+    SOCIAL_RATE_REMAINING,
+    SOCIAL_RATE_RESET,
+    SOCIAL_QUOTA_USED,
+    SOCIAL_ACCOUNTS,
+    POSTS_CREATED,
+    POSTS_SCHEDULED,
+    POSTS_PUBLISHED,
+    POSTS_FAILED,
+    QUEUE_POSTS,
+    OLDEST_DUE_AGE,
+    PUBLISH_DELAY,
+    ACTIVE_USERS,
+    REGISTERED_USERS,
+    SIGN_INS,
+    USER_ACTIONS_TOTAL,
+    BACKGROUND_RUNS,
+    BACKGROUND_LAST_SUCCESS,
+    FAULT_ACTIVE,
     EVENT_LOOP_LAG,
     EVENT_LOOP_LAG_P50,
     EVENT_LOOP_LAG_P90,

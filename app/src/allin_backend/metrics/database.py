@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final, Literal
 
 from sqlalchemy import event
 from sqlalchemy.engine import Engine, ExecutionContext
 from sqlalchemy.engine.interfaces import DBAPICursor
+from sqlalchemy.pool import Pool, QueuePool
 
 from allin_backend.metrics import contract
 from allin_backend.metrics.cells import QueryCell
@@ -89,6 +91,15 @@ def classify(statement: str) -> tuple[str, str]:
     return operation, table if table in _TABLES else contract.OTHER
 
 
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """Connections of the pool now, and how many there may be."""
+
+    idle: int = 0
+    in_use: int = 0
+    limit: int = 0
+
+
 class DatabaseMetrics:
     """The cells of the database families, all of which exist from the start."""
 
@@ -103,6 +114,8 @@ class DatabaseMetrics:
         }
         self.cells: tuple[QueryCell, ...] = tuple(self._by_label.values())
         self._by_statement: dict[str, QueryCell] = {}
+        self._pool: Pool | None = None
+        self._pool_limit = 0
 
     def cell(self, statement: str) -> QueryCell:
         """The cell in which a statement is counted."""
@@ -112,6 +125,13 @@ class DatabaseMetrics:
             if len(self._by_statement) < _REMEMBERED_STATEMENTS:
                 self._by_statement[statement] = cell
         return cell
+
+    def pool(self) -> PoolState:
+        """The state of the instrumented engine's pool; all zero before ``instrument``, or for another kind of pool."""
+        pool = self._pool
+        if not isinstance(pool, QueuePool):
+            return PoolState()
+        return PoolState(pool.checkedin(), pool.checkedout(), self._pool_limit)
 
     def instrument(self, engine: Engine) -> None:
         """Measure every statement of an engine (of an async engine: its ``sync_engine``).
@@ -145,6 +165,8 @@ class DatabaseMetrics:
         def do_execute_no_params(cursor: DBAPICursor, statement: str, context: ExecutionContext) -> Literal[True]:
             return timed(statement, context.dialect.do_execute_no_params, cursor, statement, context)
 
+        self._pool = engine.pool
+        self._pool_limit = engine.pool.size() if isinstance(engine.pool, QueuePool) else 0
         event.listen(engine, "do_execute", do_execute)
         event.listen(engine, "do_executemany", do_executemany)
         event.listen(engine, "do_execute_no_params", do_execute_no_params)
