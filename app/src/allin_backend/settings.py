@@ -7,8 +7,9 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -42,6 +43,25 @@ class Settings:
     request_body_limit_bytes: int
     keep_alive_seconds: int
     shutdown_grace_seconds: int
+    metrics_port: int
+    database_password_file: Path | None
+    cache_url: str = field(repr=False)  # may hold a password
+    cache_password_file: Path | None
+    cache_timeout_seconds: float
+    cache_size: int
+    token_keys_file: Path | None
+    platforms_file: Path | None
+    platforms_url: str
+    oauth_redirect_url: str
+    social_timeout_seconds: float
+    publish_interval_seconds: float
+    publish_deadline_seconds: float
+    session_seconds: float
+    request_header_limit_bytes: int
+    rate_limit_per_minute: int
+    sign_in_limit_per_minute: int
+    trusted_proxies: tuple[str, ...]
+    faults_file: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +136,62 @@ def _database_url(text: str) -> URL:
         url = make_url(text)
     except (ArgumentError, ValueError):
         raise ValueError("is not a database URL") from None
-    # Other asynchronous drivers follow with their packages in the lock file.
+    if url.drivername == "postgresql+asyncpg":
+        if not url.host or not url.database:
+            raise ValueError(
+                "must name the PostgreSQL server and the database, as in postgresql+asyncpg://user@host/name"
+            )
+        return url
     if url.drivername != "sqlite+aiosqlite":
-        raise ValueError("must start with sqlite+aiosqlite:// (no other database driver is installed)")
+        raise ValueError("must start with sqlite+aiosqlite:// or postgresql+asyncpg:// (no other driver is installed)")
     if url.host or not url.database or not PurePosixPath(url.database).is_absolute():
         raise ValueError("must name a file by its absolute path: four slashes, as in sqlite+aiosqlite:////path/to/file")
     return url
+
+
+def _file(text: str) -> Path | None:
+    if text and not PurePosixPath(text).is_absolute():
+        raise ValueError("must be the absolute path of a file")
+    return Path(text) if text else None
+
+
+def _web_address(text: str) -> str:
+    """An http or https address without query or fragment; a final slash is dropped."""
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment or parts.username:
+        raise ValueError("must be a web address, http:// or https://, without query, fragment or password")
+    return text.rstrip("/")
+
+
+def _optional_web_address(text: str) -> str:
+    return _web_address(text) if text else ""
+
+
+def _cache_url(text: str) -> str:
+    if text == "memory:":
+        return text
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("redis", "rediss") and parts.hostname and (parts.port or True)
+    except ValueError:
+        usable = False
+    if not usable or not re.fullmatch(r"(/[0-9]{0,3})?", parts.path) or parts.query or parts.fragment:
+        raise ValueError("must be memory: or the address of a Redis server, redis:// or rediss://")
+    return text
+
+
+def _networks(text: str) -> tuple[str, ...]:
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    for name in names:
+        try:
+            ipaddress.ip_network(name)
+        except ValueError:
+            raise ValueError("must be IP addresses or networks, separated by commas") from None
+    return tuple(names)
 
 
 VARIABLES: Final = (
@@ -201,6 +271,159 @@ VARIABLES: Final = (
         "how long requests may still run after SIGTERM",
         _integer(1, 3600),
     ),
+    Variable(
+        "ALLIN_METRICS_PORT",
+        "metrics_port",
+        "0",
+        "7001",
+        "port on which this process alone answers /metrics, where several share the service's port; 0: none",
+        _integer(0, 65535),
+    ),
+    Variable(
+        "ALLIN_DATABASE_PASSWORD_FILE",
+        "database_password_file",
+        "",
+        "/etc/allin-backend/secrets/database-password",
+        "file whose first line is the database's password",
+        _file,
+    ),
+    Variable(
+        "ALLIN_CACHE_URL",
+        "cache_url",
+        "memory:",
+        "redis://127.0.0.1:6379/0",
+        "the cache: memory: for one in each process, or a Redis server",
+        _cache_url,
+        secret=True,
+    ),
+    Variable(
+        "ALLIN_CACHE_PASSWORD_FILE",
+        "cache_password_file",
+        "",
+        "/etc/allin-backend/secrets/cache-password",
+        "file whose first line is the Redis server's password",
+        _file,
+    ),
+    Variable(
+        "ALLIN_CACHE_TIMEOUT_SECONDS",
+        "cache_timeout_seconds",
+        "0.25",
+        "0.25",
+        "longest wait for Redis; a request then goes on without the cache",
+        _seconds(0.01, 10),
+    ),
+    Variable(
+        "ALLIN_CACHE_SIZE",
+        "cache_size",
+        "10000",
+        "10000",
+        "most entries of the cache in memory",
+        _integer(1, 10_000_000),
+    ),
+    Variable(
+        "ALLIN_TOKEN_KEYS_FILE",
+        "token_keys_file",
+        "",
+        "/etc/allin-backend/secrets/token-keys",
+        "file with the keys that encrypt the platforms' tokens, one a line, the first for new ones",
+        _file,
+    ),
+    Variable(
+        "ALLIN_PLATFORMS_FILE",
+        "platforms_file",
+        "",
+        "/etc/allin-backend/secrets/platforms.json",
+        "file with the client id and secret of each social platform; without it no account can be connected",
+        _file,
+    ),
+    Variable(
+        "ALLIN_PLATFORMS_URL",
+        "platforms_url",
+        "",
+        "http://127.0.0.1:7080",
+        "gateway or simulator in front of all platforms; empty: their own addresses",
+        _optional_web_address,
+    ),
+    Variable(
+        "ALLIN_OAUTH_REDIRECT_URL",
+        "oauth_redirect_url",
+        "http://127.0.0.1:3000/oauth/callback",
+        "https://app.example.com/oauth/callback",
+        "page of the platform to which a social platform sends people back",
+        _web_address,
+    ),
+    Variable(
+        "ALLIN_SOCIAL_TIMEOUT_SECONDS",
+        "social_timeout_seconds",
+        "10",
+        "10",
+        "longest wait for one answer of a social platform",
+        _seconds(0.1, 30),
+    ),
+    Variable(
+        "ALLIN_PUBLISH_INTERVAL_SECONDS",
+        "publish_interval_seconds",
+        "1",
+        "1",
+        "how often due posts are looked for",
+        _seconds(0.05, 60),
+    ),
+    Variable(
+        "ALLIN_PUBLISH_DEADLINE_SECONDS",
+        "publish_deadline_seconds",
+        "86400",
+        "86400",
+        "how long after its time a post may still be published",
+        _seconds(60, 999_999),
+    ),
+    Variable(
+        "ALLIN_SESSION_SECONDS",
+        "session_seconds",
+        "604800",
+        "604800",
+        "how long a person stays signed in",
+        _seconds(60, 999_999),
+    ),
+    Variable(
+        "ALLIN_REQUEST_HEADER_LIMIT_BYTES",
+        "request_header_limit_bytes",
+        "16384",
+        "16384",
+        "largest accepted sum of a request's headers",
+        _integer(1024, 1024**2),
+    ),
+    Variable(
+        "ALLIN_RATE_LIMIT_PER_MINUTE",
+        "rate_limit_per_minute",
+        "600",
+        "600",
+        "requests a minute that one person, or one address without a session, may make in each process; 0: no limit",
+        _integer(0, 1_000_000),
+    ),
+    Variable(
+        "ALLIN_SIGN_IN_LIMIT_PER_MINUTE",
+        "sign_in_limit_per_minute",
+        "10",
+        "10",
+        "attempts a minute to sign in to one user, in each process; 0: no limit",
+        _integer(0, 1_000_000),
+    ),
+    Variable(
+        "ALLIN_TRUSTED_PROXIES",
+        "trusted_proxies",
+        "",
+        "127.0.0.1",
+        "addresses of reverse proxies whose X-Forwarded-For tells the client's address, separated by commas",
+        _networks,
+    ),
+    Variable(
+        "ALLIN_FAULTS_FILE",
+        "faults_file",
+        "",
+        "/run/allin-backend/faults.json",
+        "file that injects faults for a demonstration or a test; refused in production",
+        _file,
+    ),
 )
 
 
@@ -227,6 +450,28 @@ def load(environ: Mapping[str, str]) -> Settings:
         if name.startswith(PREFIX) and name not in known:
             closest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
             problems.append(f"{name} is not known to this version; the closest name is {closest}. Correct or remove it")
+    if not problems:
+        problems = _contradictions(values)
     if problems:
         raise ConfigurationError(problems)
     return Settings(**values)
+
+
+def _contradictions(values: Mapping[str, Any]) -> list[str]:
+    """What is wrong although each value by itself is right."""
+    problems: list[str] = []
+    if values["platforms_file"] and not values["token_keys_file"]:
+        problems.append(
+            "ALLIN_PLATFORMS_FILE needs ALLIN_TOKEN_KEYS_FILE, because the platforms' tokens are kept encrypted;"
+            " write a key with: allin-backend make-token-key"
+        )
+    if values["faults_file"] and values["environment"].startswith("prod"):
+        problems.append(
+            "ALLIN_FAULTS_FILE would break this service on purpose and is refused where ALLIN_ENVIRONMENT begins with"
+            " prod; remove it"
+        )
+    if values["metrics_port"] and values["metrics_port"] == values["port"]:
+        problems.append(
+            "ALLIN_METRICS_PORT must differ from ALLIN_PORT; write ALLIN_METRICS_PORT=0 for no port of its own"
+        )
+    return problems
