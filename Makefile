@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down status image venv machine test lint unit app mutants molecule
+.PHONY: help up down status image venv machine test lint unit app metrics-doc mutants molecule
 
 RELEASE ?= trixie
 VENV := .venv/bin
@@ -44,6 +44,9 @@ unit: venv ## Plugins, specifications, rules, routes, tools: no container
 
 app: ## The backend's own tests
 	@tools/app_tests.sh
+
+metrics-doc: ## Writes docs/metrics.md from the metric contract
+	@PYTHONPATH=app/src python3 -m allin_backend.metrics.document > docs/metrics.md
 
 mutants: venv ## Breaks every alert rule in turn and sees a test fail (eight minutes)
 	@python tools/debian_packages.py --test-tools

@@ -2,12 +2,15 @@
 
 Instruments, documentation and the checks of rules and dashboards are made from this module, so it imports nothing but
 the standard library and the table of paths. A metric that is not declared here is not exposed, and what is declared
-here is on ``/metrics`` from the first scrape.
+here is on ``/metrics`` from the first scrape. After a change write the documentation anew: ``make metrics-doc``.
 """
 
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
@@ -24,15 +27,41 @@ class Kind(StrEnum):
     HISTOGRAM = "histogram"
 
 
+UNITS: Final = ("seconds", "bytes", "ratio")
+"""The base units of values."""
+
+_METRIC_NAME: Final = re.compile(r"allin_[a-z0-9]+(_[a-z0-9]+)*")
+_LABEL_NAME: Final = re.compile(r"[a-z]+(_[a-z]+)*")
+# le and quantile belong to the text format. The others are each target's own: Prometheus would store a label of that
+# name as exported_job or exported_instance, and a query for it would select nothing.
+_TAKEN_LABELS: Final = frozenset({"le", "quantile", "job", "instance"})
+# What Prometheus and the text format add to the name of a histogram or counter.
+_TAKEN_SUFFIXES: Final = ("_bucket", "_count", "_sum", "_created")
+
+
 @dataclass(frozen=True, slots=True)
 class Label:
     """A label and the set of values it can have.
 
     ``values`` is ``None`` only for labels that are fixed when the process starts (a version): they add no series.
+
+    Raises:
+        ValueError: a name or value that Prometheus could not keep as it is.
     """
 
     name: str
     values: tuple[str, ...] | None
+
+    def __post_init__(self) -> None:
+        if not _LABEL_NAME.fullmatch(self.name):
+            raise ValueError(f"{self.name!r}: a label's name is lower-case letters and underscores")
+        if self.name in _TAKEN_LABELS:
+            raise ValueError(f"{self.name}: Prometheus uses this label itself")
+        if self.values is not None:
+            if not self.values or len(set(self.values)) != len(self.values):
+                raise ValueError(f"{self.name}: a closed set has values, each of them once")
+            if "" in self.values:
+                raise ValueError(f"{self.name}: an empty value is no label at all")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +70,9 @@ class Metric:
 
     ``unit`` is the base unit of the value, empty for plain counts. ``buckets`` are a histogram's upper bounds in that
     unit, without ``+Inf``. ``appears`` says from when on there are samples, for a metric whose value is not known at
-    start; all others have every sample from the first scrape.
+    start, or whose combinations of labels are too many to show unused; all others have every sample from the first
+    scrape. ``documented``: the predecessor documented it, so dashboards and alerts elsewhere use it under this name and
+    with these labels.
 
     Raises:
         ValueError: the declaration contradicts itself.
@@ -54,18 +85,28 @@ class Metric:
     unit: str = ""
     buckets: tuple[float, ...] = ()
     appears: str = ""
+    documented: bool = False
 
     def __post_init__(self) -> None:
-        if not self.name.startswith("allin_"):
-            raise ValueError(f"{self.name}: every metric of the backend starts with allin_")
+        if not _METRIC_NAME.fullmatch(self.name):
+            raise ValueError(f"{self.name}: every metric of the backend starts with allin_, in lower case")
+        if self.name.endswith(_TAKEN_SUFFIXES):
+            raise ValueError(f"{self.name}: this ending is made by Prometheus or the text format")
+        if not self.help.endswith(".") or "\n" in self.help:
+            raise ValueError(f"{self.name}: the help is one line of sentences")
+        if len(set(self.label_names)) != len(self.labels):
+            raise ValueError(f"{self.name}: two labels have the same name")
         if (self.kind is Kind.COUNTER) != self.name.endswith("_total"):
             raise ValueError(f"{self.name}: counters, and only counters, end in _total")
         if (self.kind is Kind.HISTOGRAM) != bool(self.buckets):
             raise ValueError(f"{self.name}: histograms, and only histograms, have buckets")
         if list(self.buckets) != sorted(set(self.buckets)) or math.inf in self.buckets:
             raise ValueError(f"{self.name}: bucket bounds rise and leave +Inf out")
-        if self.unit and self.unit not in self.name.removesuffix("_total").split("_"):
-            raise ValueError(f"{self.name}: the unit {self.unit} belongs into the name")
+        words = self.name.removesuffix("_total").split("_")
+        if self.unit and (self.unit not in UNITS or self.unit not in words):
+            raise ValueError(f"{self.name}: the unit {self.unit} is a base unit and belongs into the name")
+        if words[-1] in UNITS and not self.unit:
+            raise ValueError(f"{self.name}: the name ends in a unit that is not declared")
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -78,6 +119,29 @@ class Metric:
         if self.kind is Kind.HISTOGRAM:
             return (f"{self.name}_bucket", f"{self.name}_count", f"{self.name}_sum")
         return (self.name,)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Metrics that belong together, and what a reader has to know about all of them."""
+
+    title: str
+    text: str
+    metrics: tuple[Metric, ...]
+
+
+def by_name(subjects: Iterable[Subject]) -> dict[str, Metric]:
+    """All metrics by their names.
+
+    Raises:
+        ValueError: two metrics would be stored under the same name.
+    """
+    found = [metric for subject in subjects for metric in subject.metrics]
+    stored = Counter(name for metric in found for name in {metric.name, *metric.sample_names})
+    twice = sorted(name for name, times in stored.items() if times > 1)
+    if twice:
+        raise ValueError(f"declared twice: {', '.join(twice)}")
+    return {metric.name: metric for metric in found}
 
 
 OTHER_METHOD: Final = "OTHER"
@@ -157,10 +221,15 @@ _TABLE = Label("table", DB_TABLES)
 _PLATFORM = Label("platform", PLATFORMS)
 _ENDPOINT = Label("endpoint", SOCIAL_ENDPOINTS)
 _CACHE_TYPE = Label("cache_type", CACHE_TYPES)
-_JOB = Label("job", JOBS)
+_TASK = Label("task", JOBS)
 _LAG_HELP = (
     "of the time between two turns of a 10 ms timer on the event loop over the last 30 seconds, in seconds."
     " Contains the 10 ms themselves, as the Node.js metric of this name does: about 0.010 when idle."
+)
+
+_HTTP_APPEARS = (
+    "each method of a route with its success and with 500, and GET unmatched 404, from the first scrape; every other"
+    " combination from its first request"
 )
 
 HTTP_REQUEST_DURATION: Final = Metric(
@@ -171,17 +240,22 @@ HTTP_REQUEST_DURATION: Final = Metric(
     (_METHOD, _ROUTE, _STATUS_CODE),
     "seconds",
     HTTP_BUCKETS,
+    _HTTP_APPEARS,
+    documented=True,
 )
 HTTP_REQUESTS: Final = Metric(
     "allin_http_requests_total",
     Kind.COUNTER,
     "HTTP requests that have been answered, failed (500) or been given up by the client (499), without /metrics.",
     (_METHOD, _ROUTE, _STATUS_CODE),
+    appears=_HTTP_APPEARS,
+    documented=True,
 )
 ACTIVE_CONNECTIONS: Final = Metric(
     "allin_active_connections",
     Kind.GAUGE,
     "HTTP requests that are being answered now, without /metrics. Idle keep-alive connections are not counted.",
+    documented=True,
 )
 DB_QUERY_DURATION: Final = Metric(
     "allin_db_query_duration_seconds",
@@ -190,12 +264,14 @@ DB_QUERY_DURATION: Final = Metric(
     (_OPERATION, _TABLE),
     "seconds",
     DB_BUCKETS,
+    documented=True,
 )
 DB_QUERIES: Final = Metric(
     "allin_db_queries_total",
     Kind.COUNTER,
     "Database statements by outcome; a cancelled statement is an error.",
     (_OPERATION, _TABLE, Label("status", DB_STATUSES)),
+    documented=True,
 )
 DB_POOL_CONNECTIONS: Final = Metric(
     "allin_db_pool_connections",
@@ -207,13 +283,18 @@ DB_POOL_LIMIT: Final = Metric(
     "allin_db_pool_connections_limit", Kind.GAUGE, "Most database connections that this process may open."
 )
 CACHE_HITS: Final = Metric(
-    "allin_cache_hits_total", Kind.COUNTER, "Look-ups that the cache could answer.", (_CACHE_TYPE,)
+    "allin_cache_hits_total",
+    Kind.COUNTER,
+    "Look-ups that the cache could answer.",
+    (_CACHE_TYPE,),
+    documented=True,
 )
 CACHE_MISSES: Final = Metric(
     "allin_cache_misses_total",
     Kind.COUNTER,
     "Look-ups that the cache could not answer, those while it was out of reach included.",
     (_CACHE_TYPE,),
+    documented=True,
 )
 CACHE_ERRORS: Final = Metric(
     "allin_cache_errors_total",
@@ -229,6 +310,7 @@ OAUTH_OPERATIONS_TOTAL: Final = Metric(
     Kind.COUNTER,
     "OAuth operations by outcome; denied: the person did not give the permission.",
     (_PLATFORM, Label("operation", OAUTH_OPERATIONS), Label("status", OAUTH_STATUSES)),
+    documented=True,
 )
 OAUTH_TOKEN_EXPIRY: Final = Metric(
     "allin_oauth_token_expiry_timestamp_seconds",
@@ -244,6 +326,7 @@ SOCIAL_CALLS: Final = Metric(
     Kind.COUNTER,
     "Requests sent to a platform's API by outcome, each retry counted.",
     (_PLATFORM, _ENDPOINT, Label("status", SOCIAL_STATUSES)),
+    documented=True,
 )
 SOCIAL_DURATION: Final = Metric(
     "allin_social_api_duration_seconds",
@@ -252,6 +335,7 @@ SOCIAL_DURATION: Final = Metric(
     (_PLATFORM, _ENDPOINT),
     "seconds",
     SOCIAL_BUCKETS,
+    documented=True,
 )
 SOCIAL_ERRORS_TOTAL: Final = Metric(
     "allin_social_api_errors_total",
@@ -299,6 +383,7 @@ SOCIAL_QUOTA_USED: Final = Metric(
     Kind.GAUGE,
     "Share of the platform's allowance that is used, from 0 to 1, as its last answer said.",
     (_PLATFORM,),
+    "ratio",
     appears="with the platform's first answer that says it",
 )
 SOCIAL_ACCOUNTS: Final = Metric(
@@ -375,13 +460,13 @@ BACKGROUND_RUNS: Final = Metric(
     "allin_background_runs_total",
     Kind.COUNTER,
     "Runs of the background jobs by outcome.",
-    (_JOB, Label("status", (SUCCESS, ERROR))),
+    (_TASK, Label("status", (SUCCESS, ERROR))),
 )
 BACKGROUND_LAST_SUCCESS: Final = Metric(
     "allin_background_last_success_timestamp_seconds",
     Kind.GAUGE,
     "When a background job last ran without an error, in Unix seconds; the process's start before the first time.",
-    (_JOB,),
+    (_TASK,),
     "seconds",
 )
 FAULT_ACTIVE: Final = Metric(
@@ -395,18 +480,31 @@ EVENT_LOOP_LAG: Final = Metric(
     Kind.GAUGE,
     "Time that the event loop of the Python process needed for one turn, measured at the scrape, in seconds.",
     unit="seconds",
+    documented=True,
 )
 EVENT_LOOP_LAG_P50: Final = Metric(
-    "allin_nodejs_eventloop_lag_p50_seconds", Kind.GAUGE, f"50th percentile {_LAG_HELP}", unit="seconds"
+    "allin_nodejs_eventloop_lag_p50_seconds",
+    Kind.GAUGE,
+    f"50th percentile {_LAG_HELP}",
+    unit="seconds",
+    documented=True,
 )
 EVENT_LOOP_LAG_P90: Final = Metric(
     "allin_nodejs_eventloop_lag_p90_seconds", Kind.GAUGE, f"90th percentile {_LAG_HELP}", unit="seconds"
 )
 EVENT_LOOP_LAG_P95: Final = Metric(
-    "allin_nodejs_eventloop_lag_p95_seconds", Kind.GAUGE, f"95th percentile {_LAG_HELP}", unit="seconds"
+    "allin_nodejs_eventloop_lag_p95_seconds",
+    Kind.GAUGE,
+    f"95th percentile {_LAG_HELP}",
+    unit="seconds",
+    documented=True,
 )
 EVENT_LOOP_LAG_P99: Final = Metric(
-    "allin_nodejs_eventloop_lag_p99_seconds", Kind.GAUGE, f"99th percentile {_LAG_HELP}", unit="seconds"
+    "allin_nodejs_eventloop_lag_p99_seconds",
+    Kind.GAUGE,
+    f"99th percentile {_LAG_HELP}",
+    unit="seconds",
+    documented=True,
 )
 EVENT_LOOP_LAG_MAX: Final = Metric(
     "allin_nodejs_eventloop_lag_max_seconds", Kind.GAUGE, f"Maximum {_LAG_HELP}", unit="seconds"
@@ -418,12 +516,21 @@ GC_DURATION: Final = Metric(
     (Label("kind", GC_KINDS),),
     "seconds",
     GC_BUCKETS,
+    documented=True,
 )
 PROCESS_CPU: Final = Metric(
-    "allin_process_cpu_seconds_total", Kind.COUNTER, "CPU time in user and system mode, in seconds.", unit="seconds"
+    "allin_process_cpu_seconds_total",
+    Kind.COUNTER,
+    "CPU time in user and system mode, in seconds.",
+    unit="seconds",
+    documented=True,
 )
 PROCESS_RESIDENT_MEMORY: Final = Metric(
-    "allin_process_resident_memory_bytes", Kind.GAUGE, "Resident memory size, in bytes.", unit="bytes"
+    "allin_process_resident_memory_bytes",
+    Kind.GAUGE,
+    "Resident memory size, in bytes.",
+    unit="bytes",
+    documented=True,
 )
 PROCESS_VIRTUAL_MEMORY: Final = Metric(
     "allin_process_virtual_memory_bytes", Kind.GAUGE, "Virtual memory size, in bytes.", unit="bytes"
@@ -433,6 +540,7 @@ PROCESS_HEAP: Final = Metric(
     Kind.GAUGE,
     "Size of the data segment (VmData of the kernel), in bytes: what the Node.js metric of this name means on Linux.",
     unit="bytes",
+    documented=True,
 )
 PROCESS_START_TIME: Final = Metric(
     "allin_process_start_time_seconds", Kind.GAUGE, "When the process started, in Unix seconds.", unit="seconds"
@@ -446,58 +554,104 @@ BUILD_INFO: Final = Metric(
     (Label("version", None), Label("release", None)),
 )
 
-CONTRACT: Final = (
-    HTTP_REQUEST_DURATION,
-    HTTP_REQUESTS,
-    ACTIVE_CONNECTIONS,
-    DB_QUERY_DURATION,
-    DB_QUERIES,
-    DB_POOL_CONNECTIONS,
-    DB_POOL_LIMIT,
-    CACHE_HITS,
-    CACHE_MISSES,
-    CACHE_ERRORS,
-    CACHE_AVAILABLE,
-    OAUTH_OPERATIONS_TOTAL,
-    OAUTH_TOKEN_EXPIRY,
-    SOCIAL_CALLS,
-    SOCIAL_DURATION,
-    SOCIAL_ERRORS_TOTAL,
-    SOCIAL_RETRIES,
-    SOCIAL_CIRCUIT_OPEN,
-    SOCIAL_RATE_LIMIT,
-    SOCIAL_RATE_REMAINING,
-    SOCIAL_RATE_RESET,
-    SOCIAL_QUOTA_USED,
-    SOCIAL_ACCOUNTS,
-    POSTS_CREATED,
-    POSTS_SCHEDULED,
-    POSTS_PUBLISHED,
-    POSTS_FAILED,
-    QUEUE_POSTS,
-    OLDEST_DUE_AGE,
-    PUBLISH_DELAY,
-    ACTIVE_USERS,
-    REGISTERED_USERS,
-    SIGN_INS,
-    USER_ACTIONS_TOTAL,
-    BACKGROUND_RUNS,
-    BACKGROUND_LAST_SUCCESS,
-    FAULT_ACTIVE,
-    EVENT_LOOP_LAG,
-    EVENT_LOOP_LAG_P50,
-    EVENT_LOOP_LAG_P90,
-    EVENT_LOOP_LAG_P95,
-    EVENT_LOOP_LAG_P99,
-    EVENT_LOOP_LAG_MAX,
-    GC_DURATION,
-    PROCESS_CPU,
-    PROCESS_RESIDENT_MEMORY,
-    PROCESS_VIRTUAL_MEMORY,
-    PROCESS_HEAP,
-    PROCESS_START_TIME,
-    PROCESS_OPEN_FDS,
-    PROCESS_MAX_FDS,
-    BUILD_INFO,
+SUBJECTS: Final = (
+    Subject(
+        "HTTP",
+        "Counted when the last part of the response has been handed to the server, or when it is known that it"
+        " never will be. A path that no route has, whatever the Host header says, is `unmatched`; so are a CORS"
+        " preflight and a slash redirect, which are answered before a route is chosen (this service has neither)."
+        " Below a mount the route is the whole template. A method that HTTP does not know is refused by the server"
+        " with 400 before the application sees it, and counted nowhere; a rarer one that the server knows is"
+        " `OTHER`. `HEAD` is a method of its own. 499 is never sent: the client left, or the request was cancelled,"
+        " before the response was complete; a response that broke after its status had been sent is a 500."
+        " WebSockets are not counted: the server has none, and answers the request for one as the plain GET that it"
+        " also is.",
+        (HTTP_REQUEST_DURATION, HTTP_REQUESTS, ACTIVE_CONNECTIONS),
+    ),
+    Subject(
+        "Database",
+        "One statement each, by the operation and the table of the outermost statement; `none` is a statement without a"
+        " table, `other` one on a table that is not the application's.",
+        (DB_QUERY_DURATION, DB_QUERIES, DB_POOL_CONNECTIONS, DB_POOL_LIMIT),
+    ),
+    Subject(
+        "Cache",
+        "Counted for each look-up, whatever keeps the entries.",
+        (CACHE_HITS, CACHE_MISSES, CACHE_ERRORS, CACHE_AVAILABLE),
+    ),
+    Subject(
+        "OAuth",
+        "What people and the backend do to connect accounts: one operation each, however many requests it takes.",
+        (OAUTH_OPERATIONS_TOTAL, OAUTH_TOKEN_EXPIRY),
+    ),
+    Subject(
+        "Social platforms",
+        "Every request to a platform, those of OAuth included. Where a platform tells its limits, the last answer's are"
+        " shown.",
+        (
+            SOCIAL_CALLS,
+            SOCIAL_DURATION,
+            SOCIAL_ERRORS_TOTAL,
+            SOCIAL_RETRIES,
+            SOCIAL_CIRCUIT_OPEN,
+            SOCIAL_RATE_LIMIT,
+            SOCIAL_RATE_REMAINING,
+            SOCIAL_RATE_RESET,
+            SOCIAL_QUOTA_USED,
+            SOCIAL_ACCOUNTS,
+        ),
+    ),
+    Subject(
+        "Posts",
+        "A post for three platforms is published three times, and counted so.",
+        (
+            POSTS_CREATED,
+            POSTS_SCHEDULED,
+            POSTS_PUBLISHED,
+            POSTS_FAILED,
+            QUEUE_POSTS,
+            OLDEST_DUE_AGE,
+            PUBLISH_DELAY,
+        ),
+    ),
+    Subject(
+        "People",
+        "What is counted in the database is the same in every process: take `max`, not `sum`, over instances.",
+        (ACTIVE_USERS, REGISTERED_USERS, SIGN_INS, USER_ACTIONS_TOTAL),
+    ),
+    Subject(
+        "Background jobs and faults",
+        "Each process runs every job; leases keep two of them from doing the same work.",
+        (BACKGROUND_RUNS, BACKGROUND_LAST_SUCCESS, FAULT_ACTIVE),
+    ),
+    Subject(
+        "Event loop and garbage collector",
+        "The names are those of the Node.js predecessor, and so are the scales. Several servers may scrape: the"
+        " window is one of time, and no scrape empties it.",
+        (
+            EVENT_LOOP_LAG,
+            EVENT_LOOP_LAG_P50,
+            EVENT_LOOP_LAG_P90,
+            EVENT_LOOP_LAG_P95,
+            EVENT_LOOP_LAG_P99,
+            EVENT_LOOP_LAG_MAX,
+            GC_DURATION,
+        ),
+    ),
+    Subject(
+        "Process",
+        "One process each; several on one host are several instances.",
+        (
+            PROCESS_CPU,
+            PROCESS_RESIDENT_MEMORY,
+            PROCESS_VIRTUAL_MEMORY,
+            PROCESS_HEAP,
+            PROCESS_START_TIME,
+            PROCESS_OPEN_FDS,
+            PROCESS_MAX_FDS,
+            BUILD_INFO,
+        ),
+    ),
 )
-BY_NAME: Final = {metric.name: metric for metric in CONTRACT}
+BY_NAME: Final = by_name(SUBJECTS)
+CONTRACT: Final = tuple(BY_NAME.values())
