@@ -9,13 +9,17 @@ from typing import Any
 
 import pytest
 import yaml
+from allin_backend import paths
+from allin_backend.metrics.contract import CONTRACT
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from tests.rules.promql import OWN_METRICS, job_matchers, metrics, read_contract
+from tests.rules.promql import OWN_METRICS, Matcher, grouping_labels, job_matchers, metrics, selectors
 from tests.rules.rule_files import HERE, ROLE, RUNBOOKS, SETTINGS, SUITES, RuleFiles, case_names, render, run_promtool
 
-CONTRACT = read_contract(HERE / "metrics.txt")
-KNOWN_METRICS = OWN_METRICS | {name for metric in CONTRACT for name in metric.series_names()}
+STORED = {name: metric for metric in CONTRACT for name in metric.sample_names}
+KNOWN_METRICS = OWN_METRICS | STORED.keys()
+#: Labels that Prometheus gives to every series of a target.
+TARGET_LABELS = {"job", "instance"}
 RUNBOOK_SECTIONS = ["Meaning", "Impact", "First look", "Likely causes", "Silence", "Cured when"]
 
 
@@ -127,11 +131,44 @@ def test_runbook_is_complete_and_names_what_exists(page: Path, rules: RuleFiles)
     assert queries, "no query"
     for query in queries:
         assert metrics(query) <= known, query
+        _check_labels(query)
     units = set(re.findall(r"\b[\w-]+\.service\b", text))
     assert units <= {"allin-backend.service", "prometheus.service", "alertmanager.service", "node_exporter.service"}
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
+
+
+def _labels(name: str) -> dict[str, tuple[str, ...] | None]:
+    """The labels of a stored series and their closed sets; None where any value may come."""
+    metric = STORED[name]
+    labels: dict[str, tuple[str, ...] | None] = {label.name: label.values for label in metric.labels}
+    if name.endswith("_bucket"):
+        labels["le"] = (*(str(float(bound)) for bound in metric.buckets), "+Inf")
+    return labels | dict.fromkeys(TARGET_LABELS)
+
+
+def _check_labels(expression: str) -> None:
+    """Fail if an expression names a label, or a label's value, that no series of the contract has."""
+    allowed = TARGET_LABELS.union(*(_labels(name) for name in STORED))
+    assert grouping_labels(expression) <= allowed, expression
+    for name, matchers in selectors(expression):
+        for matcher in matchers:
+            if name in STORED:
+                _check_matcher(name, matcher)
+            else:
+                # Records and Prometheus's own metrics: only the label's name is known here.
+                assert matcher.label in allowed | {"__name__", "alertname"}, expression
+
+
+def _check_matcher(name: str, matcher: Matcher) -> None:
+    labels = _labels(name)
+    assert matcher.label in labels, f"{name} has no label {matcher.label}"
+    values = labels[matcher.label]
+    for alternative in matcher.alternatives():
+        # A probe's path that is not measured at all may be left out by a rule all the same.
+        excused = alternative.operator.startswith("!") and alternative.value == paths.METRICS
+        assert values is None or excused or alternative.selects_any_of(values), f"{name}: nothing fits {alternative}"
 
 
 def test_metrics_are_told_from_labels_functions_and_strings() -> None:
@@ -143,6 +180,58 @@ def test_metrics_are_told_from_labels_functions_and_strings() -> None:
     """
     assert metrics(expression) == {"a_bucket", "job:b:rate5m", "c", "d"}
     assert job_matchers('a{x="1", job=~"b"} / on (job) c{job!="d"}') == [("=~", '"b"'), ("!=", '"d"')]
+
+
+def test_labels_and_values_are_found_in_selectors() -> None:
+    """The checks of labels below see what these find, and nothing else."""
+    expression = """
+      sum by (job, le) (rate(a_bucket{route!~"x|y}", job="and b{c"}[5m])) / on (job) group_left (version) b{c="\\"d"}
+    """
+    assert dict(selectors(expression)) == {
+        "a_bucket": [Matcher("route", "!~", "x|y}"), Matcher("job", "=", "and b{c")],
+        "b": [Matcher("c", "=", '"d')],
+    }
+    assert grouping_labels(expression) == {"job", "le", "version"}
+    assert [matcher.value for matcher in Matcher("route", "!~", "x|y").alternatives()] == ["x", "y"]
+    assert Matcher("status_code", "=~", "5..").selects_any_of(["200", "500"])
+    assert not Matcher("status_code", "=", "5..").selects_any_of(["200", "500"])
+
+
+def test_rules_name_only_labels_and_values_of_the_contract(rules: RuleFiles) -> None:
+    """A misspelt label or a value that never comes selects nothing, without an error, and its alert never fires."""
+    for rule in rules.rules():
+        _check_labels(rule["expr"])
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        'allin_http_requests_total{status="500"}',
+        'allin_http_requests_total{status_code=~"6.."}',
+        'allin_http_requests_total{route=~"/health|/healthz"}',
+        'allin_http_request_duration_seconds_bucket{le="0.4"}',
+        'allin_http_request_duration_seconds_count{le="0.2"}',
+        "sum by (status) (up) / on (code) up",
+        'job:allin_http_requests:rate5m{code="500"}',
+    ],
+)
+def test_misspelt_labels_and_values_are_seen(expression: str) -> None:
+    """The check above would be worth nothing if it let these through."""
+    with pytest.raises(AssertionError):
+        _check_labels(expression)
+
+
+@pytest.mark.parametrize(
+    "file", [HERE / "queries.yml", *sorted((HERE / "cases").glob("*.yml"))], ids=lambda file: file.stem
+)
+def test_cases_are_made_of_series_that_exist(file: Path) -> None:
+    """A case with a metric or label that the backend has not proves nothing. Values are the case's own affair."""
+    for group in yaml.safe_load(file.read_text())["tests"]:
+        for line in group.get("input_series", []):
+            (name,) = metrics(line["series"])
+            labels = {matcher.label for _, matchers in selectors(line["series"]) for matcher in matchers}
+            if name not in OWN_METRICS:
+                assert labels <= _labels(name).keys(), line["series"]
 
 
 def test_rules_name_only_metrics_and_records_that_exist(rules: RuleFiles) -> None:
