@@ -58,6 +58,29 @@ def test_check_config_of_a_file(
     assert "ALLIN_ENVIRONMENT" in error
 
 
+def test_check_config_reads_the_files_it_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "keys"
+    monkeypatch.setenv("ALLIN_TOKEN_KEYS_FILE", str(path))
+    monkeypatch.setenv("ALLIN_CACHE_PASSWORD_FILE", str(tmp_path / "password"))
+
+    assert main(["make-token-key"]) == 0
+    path.write_text(capsys.readouterr().out)
+    (tmp_path / "password").write_text("secret\n")
+    assert main(["check-config"]) == 0
+
+    (tmp_path / "password").unlink()
+    path.write_text("secret\n")
+    for command in ("check-config", "serve"):
+        assert main([command]) == 2
+        error = capsys.readouterr().err
+        assert "2 problems" in error
+        assert "ALLIN_CACHE_PASSWORD_FILE" in error
+        assert "ALLIN_TOKEN_KEYS_FILE" in error
+        assert "secret" not in error
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [(None, "No such file"), (b"\xff", "UTF-8"), (b"ALLIN_PORT", "there is no '='"), (b'A="x', "quote")],

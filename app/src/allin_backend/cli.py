@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from allin_backend import __version__, env_file, settings
+from allin_backend.preflight import check_files
+from allin_backend.security.encryption import make_key
 
 EXIT_BAD_CONFIGURATION = 2
 
@@ -18,19 +20,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="allin-backend", description="The AllIN platform's backend.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("serve", help="serve until SIGTERM; configured by ALLIN_* environment variables")
-    check = commands.add_parser("check-config", help="check the configuration, without touching the database")
+    check = commands.add_parser(
+        "check-config", help="check the configuration and the files it names, without touching the database"
+    )
     check.add_argument(
         "--env-file", type=Path, metavar="PATH", help="check this systemd EnvironmentFile instead of the environment"
     )
+    commands.add_parser("make-token-key", help="print a new key for the file that ALLIN_TOKEN_KEYS_FILE names")
     commands.add_parser("version", help="print the version")
     options = parser.parse_args(arguments)
 
     if options.command == "version":
         print(__version__)
         return 0
+    if options.command == "make-token-key":
+        print(make_key())
+        return 0
     try:
         environ = os.environ if options.command == "serve" or options.env_file is None else _read(options.env_file)
         loaded = settings.load(environ)
+        check_files(loaded)
     except settings.ConfigurationError as error:
         count = len(error.problems)
         print(f"allin-backend: {count} problem{'s'[: count > 1]} in the configuration:", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""Passwords, encryption and tokens."""
