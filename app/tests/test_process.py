@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
@@ -24,11 +25,7 @@ def test_serves_scrapes_and_stops_on_sigterm(tmp_path: Path) -> None:
     ):
         assert client.get("/ready").json() == {"status": "ready", "release": "r1"}
         assert client.get("/health").headers.get("server") is None
-        samples = {
-            (sample.name, *sorted(sample.labels.values())): sample.value
-            for family in text_string_to_metric_families(client.get("/metrics").text)
-            for sample in family.samples
-        }
+        samples = _samples(client.get("/metrics").text)
         # The connection is idle but open: it must not hold up the stop.
         process.popen.send_signal(signal.SIGTERM)
         assert process.wait() == 0
@@ -64,6 +61,57 @@ def test_running_request_is_finished_after_sigterm(tmp_path: Path) -> None:
         assert process.wait() == 0
 
     assert answer.startswith(b"HTTP/1.1 201")
+
+
+def test_workers_share_the_port_and_count_for_themselves(tmp_path: Path) -> None:
+    port, *metrics_ports = _free_ports(3)
+    with contextlib.ExitStack() as stack:
+        for metrics_port in metrics_ports:
+            variables = {"ALLIN_PORT": str(port), "ALLIN_METRICS_PORT": str(metrics_port)}
+            stack.enter_context(running_backend(tmp_path, **variables))
+        # A new connection each, which the kernel gives to one of the two. All 64 to the same: once in 2**63.
+        for _ in range(64):
+            assert httpx2.get(f"http://127.0.0.1:{port}/health", timeout=DEADLINE, trust_env=False).status_code == 200
+        for metrics_port in metrics_ports:
+            for path in ("/health", "/ready"):
+                answer = httpx2.get(f"http://127.0.0.1:{metrics_port}{path}", timeout=DEADLINE, trust_env=False)
+                assert answer.status_code == 200
+            elsewhere = httpx2.get(f"http://127.0.0.1:{metrics_port}/api/v1/users", timeout=DEADLINE, trust_env=False)
+            assert elsewhere.status_code == 404
+        samples = [_samples(_metrics(metrics_port)) for metrics_port in metrics_ports]
+
+    counts = [one["allin_http_requests_total", "/health", "200", "GET"] for one in samples]
+    assert sum(counts) == 64  # what was asked on the metrics ports is no traffic
+    assert min(counts) > 0
+    assert {one["allin_http_requests_total", "/ready", "200", "GET"] for one in samples} == {0}
+
+
+def test_metrics_answer_until_the_last_request_is_done(tmp_path: Path) -> None:
+    port, metrics_port = _free_ports(2)
+    variables = {"ALLIN_PORT": str(port), "ALLIN_METRICS_PORT": str(metrics_port)}
+    with running_backend(tmp_path, **variables) as (process, _):
+        with socket.create_connection(("127.0.0.1", port), DEADLINE) as client:
+            client.sendall(UNFINISHED)
+            _wait_until_active(metrics_port, 1)
+            process.popen.send_signal(signal.SIGTERM)
+            _wait_until_refused(port)
+            assert "\nallin_active_connections 1.0\n" in _metrics(metrics_port)
+        assert process.wait() == 0
+    _wait_until_refused(metrics_port)
+
+
+def test_the_same_worker_twice_is_refused_before_it_takes_requests(tmp_path: Path) -> None:
+    port, metrics_port = _free_ports(2)
+    variables = {"ALLIN_PORT": str(port), "ALLIN_METRICS_PORT": str(metrics_port)}
+    with running_backend(tmp_path, **variables):
+        env = {"ALLIN_DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/test.db", **variables}
+        with running("allin_backend", "serve", env=env) as second:
+            assert second.wait() == 1
+        assert httpx2.get(f"http://127.0.0.1:{port}/health", timeout=DEADLINE, trust_env=False).status_code == 200
+
+    line = json.loads(second.lines[0])
+    assert line["message"] == "cannot start"
+    assert f"port {metrics_port}" in line["reason"]
 
 
 def test_request_that_never_ends_is_cut_off(tmp_path: Path) -> None:
@@ -138,6 +186,32 @@ def test_bad_configuration_ends_with_exit_code_2(tmp_path: Path) -> None:
     output = "\n".join(process.lines)
     assert "ALLIN_PORT" in output
     assert "ALLIN_HOST" in output
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [listener.getsockname()[1] for listener in listeners]
+
+
+def _samples(text: str) -> dict[tuple[str, ...], float]:
+    return {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def _wait_until_refused(port: int) -> None:
+    end = monotonic() + DEADLINE
+    while monotonic() < end:
+        try:
+            socket.create_connection(("127.0.0.1", port), DEADLINE).close()
+        except ConnectionRefusedError:
+            return
+        except ConnectionResetError:
+            continue  # it came while the port was being closed
+    pytest.fail(f"port {port} still takes connections")
 
 
 def _metrics(port: int) -> str:

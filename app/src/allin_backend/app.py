@@ -68,10 +68,11 @@ def create_app(settings: Settings, registry: CollectorRegistry) -> Starlette:
         instrument=metrics.database.instrument,
     )
     exposition = Exposition(registry, metrics.event_loop)
+    operations = Operations(
+        database, exposition, release=settings.release, ready_timeout=settings.ready_timeout_seconds
+    )
     resources = [
-        *Operations(
-            database, exposition, release=settings.release, ready_timeout=settings.ready_timeout_seconds
-        ).resources(),
+        *operations.resources(),
         *Users(UserStore(database.engine)).resources(),
         *Posts(PostStore(database.engine)).resources(),
     ]
@@ -94,9 +95,11 @@ def create_app(settings: Settings, registry: CollectorRegistry) -> Starlette:
             yield
         finally:
             metrics.stop()
-            exposition.close()
             await database.stop()
+            exposition.close()
 
     app = Backend(resources, metrics, settings, lifespan)
     app.state.database = database
+    # For the server, which answers these on a port of each process's own as well.
+    app.state.operations = operations
     return app
