@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,8 +19,10 @@ from time import monotonic
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
+from sqlalchemy.engine import make_url
 from starlette.types import ASGIApp, Message, Scope
 
+from allin_backend.database.migrate import migrate
 from allin_backend.settings import Settings, load
 
 SOURCE: Final = Path(__file__).parent.parent / "src"
@@ -30,8 +34,25 @@ def database_url(directory: Path) -> str:
     return f"sqlite+aiosqlite:///{directory}/test.db"
 
 
+@functools.cache
+def _migrated() -> bytes:
+    """An empty SQLite database with the present schema, made once."""
+    with tempfile.TemporaryDirectory() as directory:
+        asyncio.run(migrate(make_url(database_url(Path(directory))), timeout=DEADLINE))
+        return (Path(directory) / "test.db").read_bytes()
+
+
+def make_database(directory: Path) -> str:
+    """The URL of a migrated database in ``directory``, which is made if there is none yet."""
+    path = directory / "test.db"
+    if not path.exists():
+        path.write_bytes(_migrated())
+    return database_url(directory)
+
+
 def make_settings(directory: Path, **variables: str) -> Settings:
-    return load({"ALLIN_DATABASE_URL": database_url(directory), **variables})
+    """Settings with a migrated database, unless ``variables`` name another."""
+    return load({"ALLIN_DATABASE_URL": make_database(directory)} | variables)
 
 
 def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
@@ -162,7 +183,7 @@ def running(*arguments: str, env: dict[str, str] | None = None) -> Iterator[Proc
 @contextlib.contextmanager
 def running_backend(directory: Path, **variables: str) -> Iterator[tuple[Process, int]]:
     """A backend on a free port, and the port."""
-    env = {"ALLIN_DATABASE_URL": database_url(directory), "ALLIN_PORT": "0", **variables}
+    env = {"ALLIN_DATABASE_URL": make_database(directory), "ALLIN_PORT": "0", **variables}
     with running("allin_backend", "serve", env=env) as process:
         started: dict[str, Any] = json.loads(process.wait_for_line('"message":"serving"'))
         yield process, started["port"]

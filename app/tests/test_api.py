@@ -81,19 +81,22 @@ def test_not_ready_when_no_connection_comes_free_in_time(tmp_path: Path, registr
 def test_not_ready_when_the_schema_is_gone(client: TestClient, tmp_path: Path) -> None:
     assert client.get("/ready").status_code == 200
     with sqlite3.connect(tmp_path / "test.db") as connection:
-        connection.execute("DROP TABLE schema_version")
+        connection.execute("DROP TABLE alembic_version")
     connection.close()
 
     is_problem(client.get("/ready"), 503)
     assert client.get("/health").status_code == 200
 
 
-def test_not_ready_when_the_schema_is_of_another_release(client: TestClient, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("found", "status"), [("0001", 503), ("0002", 200), ("0003", 200), ("0004", 503)])
+def test_ready_with_the_schema_of_this_release_and_of_the_next(
+    client: TestClient, tmp_path: Path, found: str, status: int
+) -> None:
     with sqlite3.connect(tmp_path / "test.db") as connection:
-        connection.execute("INSERT INTO schema_version VALUES (99, '2026-01-01')")
+        connection.execute("UPDATE alembic_version SET version_num = ?", (found,))
     connection.close()
 
-    is_problem(client.get("/ready"), 503)
+    assert client.get("/ready").status_code == status
 
 
 def test_life_of_a_user(client: TestClient) -> None:

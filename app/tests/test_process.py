@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from support import DEADLINE, running, running_backend
+from support import DEADLINE, make_database, running, running_backend
 
 UNFINISHED = b"POST /api/v1/users HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
 
@@ -170,7 +170,7 @@ def test_start_fails_with_the_reason(tmp_path: Path) -> None:
 def test_port_in_use_is_reported(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         env = {
-            "ALLIN_DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/test.db",
+            "ALLIN_DATABASE_URL": make_database(tmp_path),
             "ALLIN_PORT": str(taken.getsockname()[1]),
         }
         with running("allin_backend", "serve", env=env) as process:

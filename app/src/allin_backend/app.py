@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Lifespan
 from allin_backend import __version__, paths
 from allin_backend.database.engine import Database, DatabaseUnavailableError
 from allin_backend.database.posts import PostStore
-from allin_backend.database.schema import SchemaError
+from allin_backend.database.revision import SchemaError
 from allin_backend.database.users import UserStore
 from allin_backend.metrics.collector import BackendMetrics
 from allin_backend.metrics.contract import UNMATCHED_ROUTE
@@ -66,6 +66,7 @@ def create_app(settings: Settings, registry: CollectorRegistry) -> Starlette:
         pool_size=settings.database_pool_size,
         timeout=settings.database_timeout_seconds,
         instrument=metrics.database.instrument,
+        password_file=settings.database_password_file,
     )
     exposition = Exposition(registry, metrics.event_loop)
     operations = Operations(
@@ -73,8 +74,8 @@ def create_app(settings: Settings, registry: CollectorRegistry) -> Starlette:
     )
     resources = [
         *operations.resources(),
-        *Users(UserStore(database.engine)).resources(),
-        *Posts(PostStore(database.engine)).resources(),
+        *Users(UserStore(database)).resources(),
+        *Posts(PostStore(database)).resources(),
     ]
     for resource in resources:
         if resource.path != paths.METRICS:

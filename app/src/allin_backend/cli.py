@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,11 +13,12 @@ from allin_backend import __version__, env_file, settings
 from allin_backend.preflight import check_files
 from allin_backend.security.encryption import make_key
 
+EXIT_FAILED = 1
 EXIT_BAD_CONFIGURATION = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a subcommand and return the exit code: 2 for a configuration that cannot be used."""
+    """Run a subcommand and return the exit code: 2 for a configuration that cannot be used, 1 for other failures."""
     parser = argparse.ArgumentParser(prog="allin-backend", description="The AllIN platform's backend.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("serve", help="serve until SIGTERM; configured by ALLIN_* environment variables")
@@ -26,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check.add_argument(
         "--env-file", type=Path, metavar="PATH", help="check this systemd EnvironmentFile instead of the environment"
     )
+    commands.add_parser("migrate", help="bring the database to this release's schema; safe to repeat")
     commands.add_parser("make-token-key", help="print a new key for the file that ALLIN_TOKEN_KEYS_FILE names")
     commands.add_parser("version", help="print the version")
     options = parser.parse_args(arguments)
@@ -37,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(make_key())
         return 0
     try:
-        environ = os.environ if options.command == "serve" or options.env_file is None else _read(options.env_file)
+        environ = _read(options.env_file) if options.command == "check-config" and options.env_file else os.environ
         loaded = settings.load(environ)
         check_files(loaded)
     except settings.ConfigurationError as error:
@@ -49,10 +52,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "check-config":
         print("allin-backend: the configuration is valid")
         return 0
+    if options.command == "migrate":
+        return _migrate(loaded)
     # Only now: checking a configuration needs no web server.
     from allin_backend.server import serve
 
     return serve(loaded)
+
+
+def _migrate(loaded: settings.Settings) -> int:
+    from allin_backend.database.engine import DatabaseUnavailableError
+    from allin_backend.database.migrate import migrate
+    from allin_backend.database.revision import SchemaError
+
+    password_file = loaded.database_password_file
+    timeout = loaded.database_timeout_seconds
+    try:
+        print(asyncio.run(migrate(loaded.database_url, timeout=timeout, password_file=password_file)))
+    except (DatabaseUnavailableError, SchemaError) as error:
+        print(f"allin-backend: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    return 0
 
 
 def _read(path: Path) -> Mapping[str, str]:

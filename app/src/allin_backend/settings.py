@@ -220,7 +220,7 @@ VARIABLES: Final = (
         "database_timeout_seconds",
         "5",
         "5",
-        "longest wait for a free connection, and for a lock",
+        "longest time that anything asked of the database may take",
         _seconds(0.1, 300),
     ),
     Variable(

@@ -155,7 +155,18 @@ METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", OT
 ROUTES: Final = (*paths.MEASURED, UNMATCHED_ROUTE)
 STATUS_CODES: Final = (*sorted({*(str(int(status)) for status in HTTPStatus), str(CLIENT_CLOSED_REQUEST)}), OTHER)
 DB_OPERATIONS: Final = ("select", "insert", "update", "delete", OTHER)
-DB_TABLES: Final = ("users", "posts", "schema_version", OTHER, NO_TABLE)
+DB_TABLES: Final = (
+    "users",
+    "sessions",
+    "accounts",
+    "oauth_states",
+    "posts",
+    "publications",
+    "alembic_version",
+    "schema_version",
+    OTHER,
+    NO_TABLE,
+)
 DB_STATUSES: Final = ("success", "error")
 GC_KINDS: Final = ("minor", "major")
 DB_POOL_STATES: Final = ("idle", "in_use")

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from allin_backend import paths
 from allin_backend.database.engine import Database, DatabaseUnavailableError
+from allin_backend.database.revision import SchemaError
 from allin_backend.metrics.exposition import CONTENT_TYPE, Exposition
 from allin_backend.web.resources import Endpoint, Resource
 from allin_backend.web.responses import JsonResponse, ProblemResponse
@@ -52,12 +53,13 @@ class Operations:
         return JsonResponse({"status": "ok"})
 
     async def ready(self, _request: Request) -> Response:
-        """The service can do its work: the database answers in time."""
+        """The service can do its work: the database answers in time and has a schema that this release can use."""
         try:
             await self._database.check(self._ready_timeout)
-        except DatabaseUnavailableError as error:
+        except (DatabaseUnavailableError, SchemaError) as error:
             _log.warning("not ready", extra={"fields": {"reason": str(error)}})
-            return ProblemResponse(HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer.")
+            missing = "does not answer" if isinstance(error, DatabaseUnavailableError) else "has another schema"
+            return ProblemResponse(HTTPStatus.SERVICE_UNAVAILABLE, f"The database {missing}.")
         return JsonResponse({"status": "ready", "release": self._release})
 
     async def metrics(self, _request: Request) -> Response:

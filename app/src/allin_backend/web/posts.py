@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from allin_backend import paths
-from allin_backend.database.posts import PostStore, UnknownUserError
+from allin_backend.database.posts import PostStore
+from allin_backend.database.users import UnknownUserError
 from allin_backend.web.requests import LARGEST_ID, make_cursor, path_id, query_cursor, query_limit, read_json
 from allin_backend.web.resources import Endpoint, Resource
 from allin_backend.web.responses import JsonResponse
@@ -42,7 +43,7 @@ class Posts:
         limit = query_limit(request, default=20, largest=100)
         before = query_cursor(request)
         # One more than asked for tells whether there is a next page.
-        found = await self._store.newest(limit + 1, before)
+        found = await self._store.newest(None, limit + 1, before)
         page = found[:limit]
         next_cursor = make_cursor(page[-1].id) if len(found) > limit else None
         return JsonResponse({"items": page, "next_cursor": next_cursor})

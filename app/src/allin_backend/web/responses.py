@@ -8,13 +8,12 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ExceptionHandler
 
+from allin_backend.database.engine import DatabaseUnavailableError
 from allin_backend.logs import request_id
 from allin_backend.metrics.contract import CLIENT_CLOSED_REQUEST
 
@@ -74,7 +73,6 @@ async def _unexpected(_request: Request, _error: Exception) -> Response:
 EXCEPTION_HANDLERS: Final[Mapping[type[Exception], ExceptionHandler]] = {
     HTTPException: _http_error,
     ClientDisconnect: _client_gone,
-    OperationalError: _database_error,
-    PoolTimeoutError: _database_error,
+    DatabaseUnavailableError: _database_error,
     Exception: _unexpected,
 }
