@@ -50,7 +50,8 @@ class Backend(Starlette):
         self.router.redirect_slashes = False
 
     def build_middleware_stack(self) -> ASGIApp:
-        return HttpMetricsMiddleware(RequestContextMiddleware(super().build_middleware_stack()), self._metrics.http)
+        measured = RequestContextMiddleware(super().build_middleware_stack())
+        return HttpMetricsMiddleware(measured, self._metrics.http, self.routes)
 
 
 def create_app(settings: Settings, registry: CollectorRegistry) -> Starlette:

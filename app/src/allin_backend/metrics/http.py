@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Iterator
 from time import perf_counter
 from typing import Final
 
 from starlette.requests import ClientDisconnect
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from allin_backend import paths
@@ -58,15 +59,26 @@ class HttpMetrics:
         return cell
 
 
+def _templates(routes: Iterable[BaseRoute], prefix: str = "") -> Iterator[tuple[BaseRoute, str]]:
+    """Every route with its whole template. A route below a mount knows only its own part of the path."""
+    for route in routes:
+        template = prefix + getattr(route, "path", "")  # a Host has none
+        yield route, template
+        yield from _templates(getattr(route, "routes", None) or (), template)
+
+
 class HttpMetricsMiddleware:
-    """Measures every HTTP request but those to ``/metrics``.
+    """Measures every HTTP request but those to ``/metrics``; ``routes`` are those of the application within.
 
     Must be the outermost ASGI layer: only there an unhandled exception and the error page made from it are both seen.
     """
 
-    def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: HttpMetrics, routes: Iterable[BaseRoute]) -> None:
         self.app = app
         self.metrics = metrics
+        # By identity, because routes cannot be hashed. They are kept, so that no other object gets one's identity.
+        self._routes = tuple(_templates(routes))
+        self._templates = {id(route): template for route, template in self._routes}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] == paths.METRICS:
@@ -74,6 +86,7 @@ class HttpMetricsMiddleware:
             return
 
         metrics = self.metrics
+        templates = self._templates
         status = 0
         finished = False
 
@@ -82,8 +95,7 @@ class HttpMetricsMiddleware:
             finished = True
             seconds = perf_counter() - started
             metrics.in_flight -= 1
-            route = scope.get("route")
-            template = contract.UNMATCHED_ROUTE if route is None else getattr(route, "path", contract.UNMATCHED_ROUTE)
+            template = templates.get(id(scope.get("route")), contract.UNMATCHED_ROUTE)
             metrics.record(scope["method"], template, final_status, seconds)
 
         # Not a coroutine: handing on the inner awaitable saves one coroutine per message.
@@ -105,10 +117,12 @@ class HttpMetricsMiddleware:
             if not finished:
                 finish(contract.CLIENT_CLOSED_REQUEST)
             raise
-        except BaseException:
+        except BaseException as error:
+            # Starlette's way to say so if there is a handler for ClientDisconnect and the response has been started.
+            client_left = isinstance(error.__cause__, ClientDisconnect)
             # The status that may already have been sent was a promise that the server broke.
             if not finished:
-                finish(500)
+                finish(contract.CLIENT_CLOSED_REQUEST if client_left else 500)
             raise
         if not finished:
             # The server stops a streaming response quietly when the client leaves. No response at all is our fault.
