@@ -112,7 +112,7 @@ def test_serve_refuses_a_bad_configuration(
 def test_declared_scripts_exist() -> None:
     scripts = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["scripts"]
 
-    assert sorted(scripts) == ["allin-backend", "allin-traffic"]
+    assert sorted(scripts) == ["allin-backend", "allin-simulator", "allin-traffic"]
     for target in scripts.values():
         module, _, name = target.partition(":")
         assert callable(getattr(importlib.import_module(module), name))
