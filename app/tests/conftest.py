@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from allin_backend.app import create_app
 from allin_backend.settings import Settings
-from support import make_settings
+from support import make_settings, sign_up
 
 
 @pytest.fixture
@@ -34,6 +34,13 @@ def app(settings: Settings, registry: CollectorRegistry) -> Starlette:
 def client(app: Starlette) -> Iterator[TestClient]:
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
+
+
+@pytest.fixture
+def ann(client: TestClient) -> TestClient:
+    """The client of a user who has signed in."""
+    client.headers.update(sign_up(client))
+    return client
 
 
 @pytest.fixture(scope="session")

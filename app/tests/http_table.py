@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from allin_backend.metrics.collector import BackendMetrics
-from allin_backend.paths import HEALTH, METRICS, POSTS, USER, USERS
+from allin_backend.paths import HEALTH, METRICS, POST, POSTS
 from allin_backend.web.responses import EXCEPTION_HANDLERS
 from support import DEADLINE, Caller, http_scope
 
@@ -331,27 +331,27 @@ ROWS = [
     # Labels: whatever callers make up, the series are those of the contract.
     Row(
         "unmatched paths",
-        routes(Route(USER, ok)),
+        routes(Route(POST, ok)),
         [Call(f"/nowhere/{number}", status=404) for number in FIFTY],
         {("GET", "unmatched", "404"): (50, 0)},
     ),
     Row(
         "concrete paths of one route",
-        routes(Route(USER, ok)),
-        [Call(f"/api/v1/users/{number}") for number in FIFTY],
-        {("GET", USER, "200"): (50, 0)},
+        routes(Route(POST, ok)),
+        [Call(f"/api/v1/posts/{number}") for number in FIFTY],
+        {("GET", POST, "200"): (50, 0)},
     ),
     Row(
         "made-up methods",
-        routes(Route(USER, ok)),
-        [Call("/api/v1/users/1", f"METHOD{number}", status=405) for number in FIFTY],
-        {("OTHER", USER, "405"): (50, 0)},
+        routes(Route(POST, ok)),
+        [Call("/api/v1/posts/1", f"METHOD{number}", status=405) for number in FIFTY],
+        {("OTHER", POST, "405"): (50, 0)},
     ),
     Row(
         "made-up Host headers",
-        routes(Route(USER, ok)),
-        [Call("/api/v1/users/1", headers={"host": f"host{number}.example.com"}) for number in FIFTY],
-        {("GET", USER, "200"): (50, 0)},
+        routes(Route(POST, ok)),
+        [Call("/api/v1/posts/1", headers={"host": f"host{number}.example.com"}) for number in FIFTY],
+        {("GET", POST, "200"): (50, 0)},
     ),
     Row(
         "status that HTTP does not have",
@@ -359,19 +359,19 @@ ROWS = [
         [Call(status=799)],
         {("GET", HEALTH, "other"): (1, 0)},
     ),
-    Row("HEAD", routes(Route(USER, ok)), [Call("/api/v1/users/1", "HEAD")], {("HEAD", USER, "200"): (1, 0)}),
+    Row("HEAD", routes(Route(POST, ok)), [Call("/api/v1/posts/1", "HEAD")], {("HEAD", POST, "200"): (1, 0)}),
     # Routing
     Row(
         "mount",
-        routes(Mount("/api/v1", routes=[Route("/users/{user_id}", ok)])),
-        [Call("/api/v1/users/1"), Call("/api/v1/users/2")],
-        {("GET", USER, "200"): (2, 0)},
+        routes(Mount("/api/v1", routes=[Route("/posts/{post_id}", ok)])),
+        [Call("/api/v1/posts/1"), Call("/api/v1/posts/2")],
+        {("GET", POST, "200"): (2, 0)},
     ),
     Row(
         "mounted application",
-        routes(Mount("/api/v1", app=Starlette(routes=[Route("/users/{user_id}", ok)]))),
-        [Call("/api/v1/users/1")],
-        {("GET", USER, "200"): (1, 0)},
+        routes(Mount("/api/v1", app=Starlette(routes=[Route("/posts/{post_id}", ok)]))),
+        [Call("/api/v1/posts/1")],
+        {("GET", POST, "200"): (1, 0)},
     ),
     Row(
         "mount below a mount",
@@ -393,9 +393,9 @@ ROWS = [
     ),
     Row(
         "mounted ASGI application",
-        routes(Mount(USERS, app=raw)),
-        [Call("/api/v1/users/1"), Call("/api/v1/users/1/2")],
-        {("GET", USERS, "200"): (2, 0)},
+        routes(Mount(POSTS, app=raw)),
+        [Call("/api/v1/posts/1"), Call("/api/v1/posts/1/2")],
+        {("GET", POSTS, "200"): (2, 0)},
     ),
     Row(
         "nothing found within a mount",
@@ -411,20 +411,20 @@ ROWS = [
     ),
     Row(
         "slash redirects",
-        routes(Route(USER, ok)),
-        [Call(f"/api/v1/users/{number}/", status=307) for number in FIFTY],
+        routes(Route(POST, ok)),
+        [Call(f"/api/v1/posts/{number}/", status=307) for number in FIFTY],
         {("GET", "unmatched", "307"): (50, 0)},
     ),
     Row(
         "method that a route does not have",
-        routes(Route(USER, ok)),
-        [Call("/api/v1/users/1", "DELETE", status=405)],
-        {("DELETE", USER, "405"): (1, 0)},
+        routes(Route(POST, ok)),
+        [Call("/api/v1/posts/1", "DELETE", status=405)],
+        {("DELETE", POST, "405"): (1, 0)},
     ),
     Row(
         "preflights",
-        routes(Route(USER, ok), cors=True),
-        [Call(f"/api/v1/users/{number}", "OPTIONS", ORIGIN) for number in FIFTY],
+        routes(Route(POST, ok), cors=True),
+        [Call(f"/api/v1/posts/{number}", "OPTIONS", ORIGIN) for number in FIFTY],
         {("OPTIONS", "unmatched", "200"): (50, 0)},
     ),
     # Errors

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 from sqlalchemy.engine import make_url
+from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Message, Scope
 
 from allin_backend.database.migrate import migrate
@@ -28,6 +29,7 @@ from allin_backend.settings import Settings, load
 SOURCE: Final = Path(__file__).parent.parent / "src"
 DEADLINE: Final = 30.0
 """Seconds after which a test that waits for something fails."""
+PASSWORD: Final = "correct horse battery staple"
 
 
 def database_url(directory: Path) -> str:
@@ -74,6 +76,28 @@ def http_scope(path: str, method: str = "GET", headers: dict[str, str] | None = 
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 7000),
     }
+
+
+def sign_up(client: TestClient, email: str = "ann@example.com") -> dict[str, str]:
+    """The headers of a new user who has signed in."""
+    user = {"email": email, "password": PASSWORD}
+    created = client.post("/api/v1/users", json=user | {"name": "Ann"})
+    assert created.status_code == 201, created.text
+    session = client.post("/api/v1/sessions", json=user)
+    assert session.status_code == 201, session.text
+    return {"Authorization": f"Bearer {session.json()['token']}"}
+
+
+def is_problem(response: Any, status: int) -> str:
+    """Assert an RFC 9457 problem of this status and return its detail."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    assert body["status"] == status
+    assert body["type"] == "about:blank"
+    assert body["title"]
+    assert body["request_id"] == response.headers["x-request-id"]
+    return str(body["detail"])
 
 
 @dataclass

@@ -19,7 +19,7 @@ from allin_backend.database.tables import metadata
 from allin_backend.metrics import contract
 from allin_backend.metrics.contract import BY_NAME, CONTRACT, Kind, Label, Metric, Subject, by_name
 from allin_backend.settings import Settings
-from support import SOURCE
+from support import SOURCE, sign_up
 
 # Written out once more on purpose: these names are what existing dashboards and alerts use.
 DOCUMENTED = {
@@ -47,14 +47,13 @@ DOCUMENTED = {
 @pytest.fixture
 def exposition(client: TestClient) -> str:
     """A scrape after every kind of request has been made."""
-    user = client.post("/api/v1/users", json={"email": "a@example.com", "name": "A"}).json()
-    client.post("/api/v1/posts", json={"user_id": user["id"], "text": "hello"})
-    for path in ("/", "/health", "/ready", "/api/v1/posts", "/api/v1/posts/1", "/api/v1/users/1", "/nowhere"):
-        client.get(path)
-        client.head(path)
-        client.options(path)
-        client.request("BREW", path)
-    client.delete("/api/v1/users/1")
+    headers = sign_up(client)
+    client.post("/api/v1/posts", json={"text": "hello"}, headers=headers)
+    for path in (*paths.MEASURED, "/nowhere"):
+        path = path.format(post_id=1, account_id=1, platform="facebook")
+        for method in ("GET", "HEAD", "OPTIONS", "PUT", "PATCH", "BREW"):
+            client.request(method, path, headers=headers)
+    client.delete("/api/v1/users/me", headers=headers)
     return client.get("/metrics").text
 
 
@@ -154,8 +153,10 @@ def test_series_for_first_events_exist_from_the_start(client: TestClient, regist
         ("GET", "/health", "200"),
         ("GET", "/ready", "200"),
         ("POST", "/api/v1/users", "201"),
-        ("GET", "/api/v1/users/{user_id}", "200"),
-        ("DELETE", "/api/v1/users/{user_id}", "204"),
+        ("GET", "/api/v1/users/me", "200"),
+        ("DELETE", "/api/v1/users/me", "204"),
+        ("POST", "/api/v1/sessions", "201"),
+        ("PUT", "/api/v1/posts/{post_id}/schedule", "200"),
         ("GET", "/api/v1/posts", "200"),
         ("POST", "/api/v1/posts", "201"),
         ("GET", "/api/v1/posts/{post_id}", "200"),

@@ -21,13 +21,13 @@ def test_case(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
     run(row, http, lambda clock: monkeypatch.setattr(http, "perf_counter", clock))
 
 
-def test_client_that_leaves_while_it_sends_a_post_is_499(app: Starlette, registry: CollectorRegistry) -> None:
+def test_client_that_leaves_while_it_signs_up_is_499(app: Starlette, registry: CollectorRegistry) -> None:
     headers = {"content-type": "application/json"}
-    caller = Caller(http_scope(paths.POSTS, "POST", headers), gone_after=0)
+    caller = Caller(http_scope(paths.USERS, "POST", headers), gone_after=0)
 
     asyncio.run(caller.run(app))
 
-    labels = {"method": "POST", "route": paths.POSTS, "status_code": "499"}
+    labels = {"method": "POST", "route": paths.USERS, "status_code": "499"}
     assert registry.get_sample_value("allin_http_requests_total", labels) == 1
     labels["status_code"] = "500"
     assert registry.get_sample_value("allin_http_requests_total", labels) == 0
@@ -50,13 +50,13 @@ def test_health_is_measured(client: TestClient, registry: CollectorRegistry) -> 
 
 
 def test_unhandled_error_in_the_whole_application(
-    app: Starlette, client: TestClient, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+    ann: TestClient, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*_arguments: object) -> None:
         raise RuntimeError("a secret inside")
 
     monkeypatch.setattr("allin_backend.database.posts.PostStore.get", broken)
-    response = client.get("/api/v1/posts/1", headers={"X-Request-ID": "abc"})
+    response = ann.get("/api/v1/posts/1", headers={"X-Request-ID": "abc"})
 
     assert response.status_code == 500
     assert response.headers["content-type"] == "application/problem+json"

@@ -43,7 +43,7 @@ def test_serves_scrapes_and_stops_on_sigterm(tmp_path: Path) -> None:
 
 
 def test_running_request_is_finished_after_sigterm(tmp_path: Path) -> None:
-    body = b'{"email": "a@example.com", "name": "A"}'
+    body = b'{"email": "a@example.com", "name": "A", "password": "correct horse battery staple"}'
     head = (
         b"POST /api/v1/users HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         b"Content-Length: %d\r\n\r\n" % len(body)

@@ -1,33 +1,46 @@
-"""Puts the application together. Later parts (cache, publisher, OAuth) are built, started and stopped here too."""
+"""Puts the application together. Later parts (publisher, OAuth) are built, started and stopped here too."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.types import ASGIApp, Lifespan
+from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from allin_backend import __version__, paths
+from allin_backend.cache import make_cache
+from allin_backend.database.accounts import AccountStore
 from allin_backend.database.engine import Database, DatabaseUnavailableError
 from allin_backend.database.posts import PostStore
+from allin_backend.database.publications import PublicationStore
 from allin_backend.database.revision import SchemaError
+from allin_backend.database.sessions import SessionStore
 from allin_backend.database.users import UserStore
 from allin_backend.metrics.collector import BackendMetrics
 from allin_backend.metrics.contract import UNMATCHED_ROUTE
 from allin_backend.metrics.exposition import Exposition
 from allin_backend.metrics.http import HttpMetricsMiddleware
+from allin_backend.security.passwords import Passwords
 from allin_backend.settings import Settings
+from allin_backend.web.accounts import Accounts
+from allin_backend.web.addresses import ClientAddresses
 from allin_backend.web.context import RequestContextMiddleware
-from allin_backend.web.operations import Operations
+from allin_backend.web.feed import Feed
+from allin_backend.web.guard import Guard
+from allin_backend.web.limits import RateLimiter
+from allin_backend.web.operations import About, Operations
 from allin_backend.web.posts import Posts
-from allin_backend.web.requests import BodyLimitMiddleware
+from allin_backend.web.presence import Presence
+from allin_backend.web.requests import SizeLimitMiddleware
 from allin_backend.web.resources import Resource
 from allin_backend.web.responses import EXCEPTION_HANDLERS
+from allin_backend.web.schedules import Schedules
+from allin_backend.web.sessions import Sessions
 from allin_backend.web.users import Users
 
 _log: Final = logging.getLogger(__name__)
@@ -37,31 +50,47 @@ class Backend(Starlette):
     """Starlette with two layers around its own error handling, where the ``middleware`` argument cannot put them."""
 
     def __init__(
-        self, resources: Iterable[Resource], metrics: BackendMetrics, settings: Settings, lifespan: Lifespan[Starlette]
+        self,
+        resources: Iterable[Resource],
+        guard: Guard,
+        metrics: BackendMetrics,
+        settings: Settings,
+        lifespan: Lifespan[Starlette],
     ) -> None:
+        self._guard = guard
         self._metrics = metrics
-        body_limit = Middleware(BodyLimitMiddleware, limit=settings.request_body_limit_bytes)
+        size_limit = Middleware(
+            SizeLimitMiddleware, headers=settings.request_header_limit_bytes, body=settings.request_body_limit_bytes
+        )
         super().__init__(
-            routes=[resource.route(body_limit) for resource in resources],
+            routes=[resource.route(size_limit) for resource in resources],
             exception_handlers=EXCEPTION_HANDLERS,
             lifespan=lifespan,
         )
         # A redirect would send callers to whatever Host they named; the table's paths are the only ones.
         self.router.redirect_slashes = False
+        self.router.default = self._unmatched
 
     def build_middleware_stack(self) -> ASGIApp:
         measured = RequestContextMiddleware(super().build_middleware_stack())
         return HttpMetricsMiddleware(measured, self._metrics.http, self.routes)
+
+    async def _unmatched(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            self._guard.count_address(scope)
+        await self.router.not_found(scope, receive, send)
 
 
 def create_app(settings: Settings, registry: CollectorRegistry) -> Starlette:
     """The application. Opens nothing until its lifespan starts.
 
     Raises:
+        ConfigurationError: a file that the settings name cannot be used.
         ValueError: the registry already holds one of the backend's metrics.
     """
-    requests = {("GET", UNMATCHED_ROUTE, 404)}
     metrics = BackendMetrics(registry, version=__version__, release=settings.release)
+    work = metrics.work
+    exposition = Exposition(registry, metrics.event_loop)
     database = Database(
         settings.database_url,
         pool_size=settings.database_pool_size,
@@ -69,39 +98,70 @@ def create_app(settings: Settings, registry: CollectorRegistry) -> Starlette:
         instrument=metrics.database.instrument,
         password_file=settings.database_password_file,
     )
-    exposition = Exposition(registry, metrics.event_loop)
+    cache = make_cache(settings, work)
+    passwords = Passwords()
+    users, sessions, accounts = UserStore(database), SessionStore(database), AccountStore(database)
+    posts, publications = PostStore(database), PublicationStore(database)
+
+    presence = Presence(users)
+    addresses = ClientAddresses(settings.trusted_proxies)
+    guard = Guard(sessions, users, cache, presence, addresses, RateLimiter(settings.rate_limit_per_minute))
+    feed = Feed(posts, publications, cache)
+    schedules = Schedules(guard, posts, accounts, publications, feed, {}, work)
     operations = Operations(
         database, exposition, release=settings.release, ready_timeout=settings.ready_timeout_seconds
     )
     resources = [
         *operations.resources(),
-        *Users(UserStore(database)).resources(),
-        *Posts(PostStore(database)).resources(),
+        *Users(guard, users, passwords, work).resources(),
+        *Sessions(
+            guard,
+            users,
+            sessions,
+            passwords,
+            addresses,
+            work,
+            session_seconds=settings.session_seconds,
+            limit_per_minute=settings.sign_in_limit_per_minute,
+        ).resources(),
+        *Accounts(guard, accounts).resources(),
+        *Posts(guard, posts, feed, schedules, work).resources(),
+        *schedules.resources(),
     ]
-    for resource in resources:
-        if resource.path != paths.METRICS:
-            for method, endpoint in resource.endpoints.items():
-                requests |= {(method, resource.path, endpoint.success), (method, resource.path, 500)}
-    metrics.http.expect(requests)
+    resources += About(guard, release=settings.release).resources(resources)
+    metrics.http.expect(_first_requests(resources))
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        try:
-            await database.start()
-        except (DatabaseUnavailableError, SchemaError) as error:
-            # The server adds a traceback; this is the line to read.
-            _log.error("cannot start", extra={"fields": {"reason": str(error)}})
-            raise
-        metrics.start()
-        try:
+        async with AsyncExitStack() as running:  # what was started last is stopped first
+            running.callback(exposition.close)
+            try:
+                await database.start()
+            except (DatabaseUnavailableError, SchemaError) as error:
+                # The server adds a traceback; this is the line to read.
+                _log.error("cannot start", extra={"fields": {"reason": str(error)}})
+                raise
+            running.push_async_callback(database.stop)
+            await cache.start()
+            running.push_async_callback(cache.stop)
+            running.callback(passwords.close)
+            running.push_async_callback(presence.stop)
+            metrics.start()
+            running.callback(metrics.stop)
             yield
-        finally:
-            metrics.stop()
-            await database.stop()
-            exposition.close()
 
-    app = Backend(resources, metrics, settings, lifespan)
+    app = Backend(resources, guard, metrics, settings, lifespan)
     app.state.database = database
     # For the server, which answers these on a port of each process's own as well.
     app.state.operations = operations
     return app
+
+
+def _first_requests(resources: Iterable[Resource]) -> set[tuple[str, str, int]]:
+    """Method, route and status of the requests whose series are there from the start."""
+    requests = {("GET", UNMATCHED_ROUTE, 404)}
+    for resource in resources:
+        if resource.path != paths.METRICS:
+            for method, endpoint in resource.endpoints.items():
+                requests |= {(method, resource.path, int(endpoint.success)), (method, resource.path, 500)}
+    return requests

@@ -6,10 +6,30 @@ INDEX: Final = "/"
 HEALTH: Final = "/health"
 READY: Final = "/ready"
 METRICS: Final = "/metrics"
+OPENAPI: Final = "/openapi.json"
 USERS: Final = "/api/v1/users"
-USER: Final = "/api/v1/users/{user_id}"
+ME: Final = "/api/v1/users/me"
+SESSIONS: Final = "/api/v1/sessions"
+CURRENT_SESSION: Final = "/api/v1/sessions/current"
+ACCOUNTS: Final = "/api/v1/accounts"
+ACCOUNT: Final = "/api/v1/accounts/{account_id}"
 POSTS: Final = "/api/v1/posts"
 POST: Final = "/api/v1/posts/{post_id}"
+SCHEDULE: Final = "/api/v1/posts/{post_id}/schedule"
 
 # /metrics is not measured: at low traffic the scrapes themselves would be most of what the percentiles show.
-MEASURED: Final = (INDEX, HEALTH, READY, USERS, USER, POSTS, POST)
+MEASURED: Final = (
+    INDEX,
+    HEALTH,
+    READY,
+    OPENAPI,
+    USERS,
+    ME,
+    SESSIONS,
+    CURRENT_SESSION,
+    ACCOUNTS,
+    ACCOUNT,
+    POSTS,
+    POST,
+    SCHEDULE,
+)

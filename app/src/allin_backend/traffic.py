@@ -15,8 +15,9 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from secrets import token_urlsafe
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -48,6 +49,24 @@ class Tally:
         return "; ".join([counts, *extras])
 
 
+@dataclass(frozen=True, slots=True)
+class _User:
+    """Somebody who is signed in."""
+
+    email: str
+    token: str = field(repr=False)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Post:
+    number: int
+    user: _User
+
+
 class Traffic:
     """Sends ``rate`` requests a second to one backend, of which ``error_share`` (0 to 1) are meant to be refused."""
 
@@ -57,8 +76,9 @@ class Traffic:
         self._rate = rate
         self._error_share = error_share
         self._random = random.Random(seed)  # noqa: S311  # chooses requests, not secrets
-        self._users: deque[int] = deque()
-        self._posts: deque[int] = deque()
+        self._users: deque[_User] = deque()
+        self._posts: deque[_Post] = deque()
+        self._first_user = asyncio.Lock()
         self._down_for = 0.0
         self._actions: list[tuple[int, Callable[[], Awaitable[httpx2.Response]]]] = [
             (35, self._list_posts),
@@ -121,9 +141,12 @@ class Traffic:
     async def _tidy(self) -> None:
         """Delete the oldest of our own records, so that a long run does not fill the disk."""
         if len(self._posts) > _MOST_RECORDS:
-            await self._client.delete(paths.POST.format(post_id=self._posts.popleft()))
+            post = self._posts.popleft()
+            await self._client.delete(paths.POST.format(post_id=post.number), headers=post.user.headers)
         if len(self._users) > _MOST_RECORDS:
-            await self._client.delete(paths.USER.format(user_id=self._users.popleft()))
+            user = self._users.popleft()
+            self._forget(user)
+            await self._client.delete(paths.ME, headers=user.headers)
 
     async def _index(self) -> httpx2.Response:
         return await self._client.get(paths.INDEX)
@@ -132,60 +155,81 @@ class Traffic:
         return await self._client.get(paths.HEALTH)
 
     async def _list_posts(self) -> httpx2.Response:
-        response = await self._client.get(paths.POSTS, params={"limit": 20})
+        user = await self._somebody()
+        if isinstance(user, httpx2.Response):
+            return user
+        response = await self._as_user(user, "GET", paths.POSTS, params={"limit": "20"})
         if response.status_code == HTTPStatus.OK and self._random.random() < 0.3:
             cursor = response.json()["next_cursor"]
             if cursor:
-                response = await self._client.get(paths.POSTS, params={"limit": 20, "cursor": cursor})
+                response = await self._as_user(user, "GET", paths.POSTS, params={"limit": "20", "cursor": cursor})
         return response
 
     async def _read_post(self) -> httpx2.Response:
         if not self._posts:
             return await self._create_post()
-        post_id = self._random.choice(self._posts)
-        response = await self._client.get(paths.POST.format(post_id=post_id))
-        _forget_if(response.status_code == HTTPStatus.NOT_FOUND, self._posts, post_id)
+        post = self._random.choice(self._posts)
+        response = await self._as_user(post.user, "GET", paths.POST.format(post_id=post.number))
+        if response.status_code == HTTPStatus.NOT_FOUND and post in self._posts:
+            self._posts.remove(post)
         return response
 
     async def _read_user(self) -> httpx2.Response:
-        if not self._users:
-            return await self._create_user()
-        user_id = self._random.choice(self._users)
-        response = await self._client.get(paths.USER.format(user_id=user_id))
-        _forget_if(response.status_code == HTTPStatus.NOT_FOUND, self._users, user_id)
+        user = await self._somebody()
+        if isinstance(user, httpx2.Response):
+            return user
+        return await self._as_user(user, "GET", paths.ME)
+
+    async def _create_post(self) -> httpx2.Response:
+        user = await self._somebody()
+        if isinstance(user, httpx2.Response):
+            return user
+        text = " ".join(self._random.choices(("a", "post", "about", "nothing", "much"), k=self._random.randint(3, 40)))
+        response = await self._as_user(user, "POST", paths.POSTS, json={"text": text})
+        if response.status_code == HTTPStatus.CREATED:
+            self._posts.append(_Post(response.json()["id"], user))
         return response
 
     async def _create_user(self) -> httpx2.Response:
+        """Sign up and sign in. Returns the last answer."""
         name = f"visitor-{uuid4().hex[:12]}"
-        response = await self._client.post(paths.USERS, json={"email": f"{name}@traffic.example.com", "name": name})
+        email, password = f"{name}@traffic.example.com", token_urlsafe()
+        body = {"email": email, "name": name, "password": password}
+        response = await self._client.post(paths.USERS, json=body)
         if response.status_code == HTTPStatus.CREATED:
-            self._users.append(response.json()["id"])
+            response = await self._client.post(paths.SESSIONS, json={"email": email, "password": password})
+        if response.status_code == HTTPStatus.CREATED:
+            self._users.append(_User(email, response.json()["token"]))
         return response
 
-    async def _create_post(self) -> httpx2.Response:
-        if not self._users:
-            return await self._create_user()
-        user_id = self._random.choice(self._users)
-        text = " ".join(self._random.choices(("a", "post", "about", "nothing", "much"), k=self._random.randint(3, 40)))
-        response = await self._client.post(paths.POSTS, json={"user_id": user_id, "text": text})
-        if response.status_code == HTTPStatus.CREATED:
-            self._posts.append(response.json()["id"])
-        _forget_if(response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY, self._users, user_id)
+    async def _somebody(self) -> _User | httpx2.Response:
+        """A user; where there is none, the answer to the attempt to become one."""
+        async with self._first_user:  # those that wait need not sign up as well
+            if not self._users:
+                response = await self._create_user()
+                if not self._users:
+                    return response
+        return self._random.choice(self._users)
+
+    async def _as_user(self, user: _User, method: str, path: str, **arguments: Any) -> httpx2.Response:
+        response = await self._client.request(method, path, headers=user.headers, **arguments)
+        # As after the database was made anew.
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
+            self._forget(user)
         return response
+
+    def _forget(self, user: _User) -> None:
+        if user in self._users:
+            self._users.remove(user)
+        self._posts = deque(post for post in self._posts if post.user != user)
 
     async def _mistake(self) -> httpx2.Response:
         kind = self._random.randrange(3)
         if kind == 0:
             return await self._client.get(f"/no-such-page/{uuid4().hex[:8]}")
         if kind == 1:
-            return await self._client.get(paths.POST.format(post_id=2**62))
+            return await self._client.get(paths.ME, headers={"Authorization": "Bearer not-a-token"})
         return await self._client.post(paths.USERS, json={"email": "not-an-address", "name": "x"})
-
-
-def _forget_if(gone: bool, known: deque[int], record: int) -> None:
-    """Drop a record that is no longer there, as after the database was made anew."""
-    if gone and record in known:
-        known.remove(record)
 
 
 def _number(low: float, high: float) -> Callable[[str], float]:

@@ -12,66 +12,100 @@ from starlette.responses import Response
 
 from allin_backend import paths
 from allin_backend.database.posts import PostStore
-from allin_backend.database.users import UnknownUserError
-from allin_backend.web.requests import LARGEST_ID, make_cursor, path_id, query_cursor, query_limit, read_json
-from allin_backend.web.resources import Endpoint, Resource
-from allin_backend.web.responses import JsonResponse
+from allin_backend.metrics import contract
+from allin_backend.metrics.work import WorkMetrics
+from allin_backend.web.feed import Feed, PostAnswer, PostPage, answer
+from allin_backend.web.guard import Guard, SignedIn
+from allin_backend.web.requests import CURSOR, LIMIT, TEXT, path_id, query_cursor, query_limit, read_json
+from allin_backend.web.resources import JSON, Endpoint, Resource
+from allin_backend.web.responses import JsonResponse, no_such
+from allin_backend.web.schedules import AccountIds, Plan, Schedules, When
 
 
 class NewPost(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of a request for a new post."""
+    """The body of a request for a new post: a draft, or with accounts and a time a scheduled post."""
 
-    user_id: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_ID)]
-    text: Annotated[str, msgspec.Meta(min_length=1, max_length=10_000)]
+    text: Annotated[str, msgspec.Meta(min_length=1, max_length=10_000, pattern=TEXT)]
+    account_ids: AccountIds | msgspec.UnsetType = msgspec.UNSET
+    publish_at: When | msgspec.UnsetType = msgspec.UNSET
 
 
 class Posts:
     """Create, list, read and delete posts."""
 
-    def __init__(self, store: PostStore) -> None:
-        self._store = store
+    def __init__(self, guard: Guard, posts: PostStore, feed: Feed, schedules: Schedules, metrics: WorkMetrics) -> None:
+        self._guard = guard
+        self._posts = posts
+        self._feed = feed
+        self._schedules = schedules
+        self._metrics = metrics
 
     def resources(self) -> list[Resource]:
         """The paths that this class serves."""
+        signed_in = self._guard.signed_in
+        unknown = {HTTPStatus.NOT_FOUND: "The user has no post with this id."}
+        create = Endpoint(
+            signed_in(self.create),
+            HTTPStatus.CREATED,
+            PostAnswer,
+            body=NewPost,
+            headers={"Location": "The path of the post."},
+        )
         return [
-            Resource(paths.POSTS, {"GET": Endpoint(self.newest), "POST": Endpoint(self.create, 201)}),
-            Resource(paths.POST, {"GET": Endpoint(self.get), "DELETE": Endpoint(self.delete, 204)}),
+            Resource(
+                paths.POSTS,
+                {"GET": Endpoint(signed_in(self.newest), answer=PostPage, query=(LIMIT, CURSOR)), "POST": create},
+            ),
+            Resource(
+                paths.POST,
+                {
+                    "GET": Endpoint(signed_in(self.get), answer=PostAnswer, problems=unknown),
+                    "DELETE": Endpoint(signed_in(self.delete), HTTPStatus.NO_CONTENT, problems=unknown),
+                },
+            ),
         ]
 
-    async def newest(self, request: Request) -> Response:
-        """A page of posts, newest first. ``next_cursor`` is null on the last page."""
-        limit = query_limit(request, default=20, largest=100)
-        before = query_cursor(request)
-        # One more than asked for tells whether there is a next page.
-        found = await self._store.newest(None, limit + 1, before)
-        page = found[:limit]
-        next_cursor = make_cursor(page[-1].id) if len(found) > limit else None
-        return JsonResponse({"items": page, "next_cursor": next_cursor})
+    async def newest(self, request: Request, signed_in: SignedIn) -> Response:
+        """A page of the user's posts, newest first."""
+        limit = query_limit(request)
+        page = await self._feed.page(signed_in.user.id, limit, query_cursor(request))
+        return Response(page, media_type=JSON)
 
-    async def create(self, request: Request) -> Response:
-        """Add a post; 422 if its user does not exist."""
+    async def create(self, request: Request, signed_in: SignedIn) -> Response:
+        """Write a post, and schedule it if account_ids and publish_at are given."""
         new = await read_json(request, NewPost)
-        try:
-            post = await self._store.create(new.user_id, new.text)
-        except UnknownUserError:
-            raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, "There is no user with this user_id.") from None
-        return JsonResponse(post, HTTPStatus.CREATED, {"Location": paths.POST.format(post_id=post.id)})
+        plan = await self._plan(new, signed_in.user.id)
+        post = await self._posts.create(signed_in.user.id, new.text)
+        for platform in {account.platform for account in plan.accounts} if plan else {contract.NO_PLATFORM}:
+            self._metrics.posts_created.inc(platform)
+        self._metrics.user_actions.inc("post_create")
+        publications = await self._schedules.set(post.id, plan, signed_in.user.id) if plan else []
+        await self._feed.changed(signed_in.user.id)
+        return JsonResponse(
+            answer(post, publications), HTTPStatus.CREATED, {"Location": paths.POST.format(post_id=post.id)}
+        )
 
-    async def get(self, request: Request) -> Response:
+    async def get(self, request: Request, signed_in: SignedIn) -> Response:
         """One post."""
         post_id = path_id(request, "post_id")
-        post = None if post_id is None else await self._store.get(post_id)
+        post = None if post_id is None else await self._feed.post(post_id, signed_in.user.id)
         if post is None:
-            raise _no_such_post()
+            raise no_such("post")
         return JsonResponse(post)
 
-    async def delete(self, request: Request) -> Response:
-        """Remove a post."""
+    async def delete(self, request: Request, signed_in: SignedIn) -> Response:
+        """Delete a post. Where it has been published it stays."""
         post_id = path_id(request, "post_id")
-        if post_id is None or not await self._store.delete(post_id):
-            raise _no_such_post()
+        if post_id is None or not await self._posts.delete(post_id, signed_in.user.id):
+            raise no_such("post")
+        self._metrics.user_actions.inc("post_delete")
+        await self._feed.changed(signed_in.user.id)
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
-
-def _no_such_post() -> HTTPException:
-    return HTTPException(HTTPStatus.NOT_FOUND, "There is no post with this id.")
+    async def _plan(self, new: NewPost, user_id: int) -> Plan | None:
+        account_ids, publish_at = new.account_ids, new.publish_at
+        if isinstance(account_ids, msgspec.UnsetType) and isinstance(publish_at, msgspec.UnsetType):
+            return None
+        if isinstance(account_ids, msgspec.UnsetType) or isinstance(publish_at, msgspec.UnsetType):
+            raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, "account_ids and publish_at go together.")
+        return await self._schedules.plan(new.text, account_ids, publish_at, user_id)

@@ -5,32 +5,48 @@ from __future__ import annotations
 import base64
 import binascii
 from http import HTTPStatus
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from allin_backend.web.resources import Parameter
+
 T = TypeVar("T", bound=msgspec.Struct)
 LARGEST_ID: Final = 2**63 - 1
+Id = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_ID)]
+TEXT: Final = r"^[^\u0000]*$"
+"""The pattern of a text that every database can store: PostgreSQL takes no NUL."""
+# What is left of a refused request is not read, so its connection cannot be used again.
+_CLOSE: Final = {"Connection": "close"}
 
 
-class BodyLimitMiddleware:
-    """Refuses request bodies above ``limit`` bytes, by their announced length or, failing that, while they arrive.
+class SizeLimitMiddleware:
+    """Refuses headers above ``headers`` bytes and bodies above ``body`` bytes.
 
-    Set on each route rather than around the application, so that the refusal passes through the error handlers and is
-    measured under its route.
+    A body is refused by its announced length or, failing that, while it arrives. Set on each route rather than around
+    the application, so that the refusal passes through the error handlers and is measured under its route.
     """
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    def __init__(self, app: ASGIApp, *, headers: int, body: int) -> None:
         self.app = app
-        self.limit = limit
+        self.headers = headers
+        self.body = body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        size = 0
         for name, value in scope["headers"]:
-            if name == b"content-length" and value.isdigit() and int(value[:20]) > self.limit:
-                raise self._refusal()
+            size += len(name) + len(value)
+            if name == b"content-length" and value.isdigit() and int(value[:20]) > self.body:
+                raise self._body_refusal()
+        if size > self.headers:
+            raise HTTPException(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                f"The request's headers are larger than {self.headers} bytes in sum.",
+                _CLOSE,
+            )
         arrived = 0
 
         async def limited_receive() -> Message:
@@ -38,18 +54,15 @@ class BodyLimitMiddleware:
             message = await receive()
             if message["type"] == "http.request":
                 arrived += len(message.get("body", b""))
-                if arrived > self.limit:
-                    raise self._refusal()
+                if arrived > self.body:
+                    raise self._body_refusal()
             return message
 
         await self.app(scope, limited_receive, send)
 
-    def _refusal(self) -> HTTPException:
+    def _body_refusal(self) -> HTTPException:
         return HTTPException(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"The request body is larger than {self.limit} bytes.",
-            # What is left of the body is not read, so the connection cannot be used again.
-            {"Connection": "close"},
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The request body is larger than {self.body} bytes.", _CLOSE
         )
 
 
@@ -75,18 +88,28 @@ def path_id(request: Request, name: str) -> int | None:
     return _id(request.path_params[name])
 
 
-def query_limit(request: Request, *, default: int, largest: int) -> int:
+PAGE: Final = 20
+LARGEST_PAGE: Final = 100
+LIMIT: Final = Parameter(
+    "limit",
+    Annotated[int, msgspec.Meta(ge=1, le=LARGEST_PAGE)],
+    f"The most items of a page; {PAGE} if it is left out.",
+)
+CURSOR: Final = Parameter("cursor", str, "The next_cursor of an earlier page; left out for the first page.")
+
+
+def query_limit(request: Request) -> int:
     """The ``limit`` of the query string.
 
     Raises:
-        HTTPException: 400 if it is not a whole number from 1 to ``largest``.
+        HTTPException: 400 if it is not a whole number from 1 to ``LARGEST_PAGE``.
     """
-    text = request.query_params.get("limit")
+    text = request.query_params.get(LIMIT.name)
     if text is None:
-        return default
+        return PAGE
     number = _id(text)
-    if number is None or number > largest:
-        raise HTTPException(HTTPStatus.BAD_REQUEST, f"limit must be a whole number from 1 to {largest}.")
+    if number is None or number > LARGEST_PAGE:
+        raise HTTPException(HTTPStatus.BAD_REQUEST, f"limit must be a whole number from 1 to {LARGEST_PAGE}.")
     return number
 
 
@@ -96,7 +119,7 @@ def query_cursor(request: Request) -> int | None:
     Raises:
         HTTPException: 400 if it was not made by ``make_cursor``.
     """
-    text = request.query_params.get("cursor")
+    text = request.query_params.get(CURSOR.name)
     if text is None:
         return None
     try:

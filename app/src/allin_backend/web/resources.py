@@ -1,10 +1,14 @@
-"""The flat route table: one entry for each path, with its methods."""
+"""The flat route table: one entry for each path, with its methods. The API's description is made from it as well."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final
 
+import msgspec
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,13 +16,36 @@ from starlette.routing import Route
 
 Handler = Callable[[Request], Awaitable[Response]]
 
+JSON: Final = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of the query string. ``kind`` is a type that msgspec can describe."""
+
+    name: str
+    kind: Any
+    description: str
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A handler and the status with which it answers when all goes well."""
+    """A handler and what the API's description says of it.
+
+    ``success`` is the status with which it answers when all goes well, ``answer`` the type of that answer's content
+    (``None``: no content), ``body`` the type of the request's. ``problems`` has the statuses that are this endpoint's
+    own, with the reason for each; those that any endpoint can answer are added by the description.
+    """
 
     handler: Handler
     success: int = 200
+    answer: Any = None
+    media_type: str = JSON
+    body: type[msgspec.Struct] | None = None
+    query: tuple[Parameter, ...] = ()
+    problems: Mapping[HTTPStatus, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Headers of the successful answer, with their meanings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +54,11 @@ class Resource:
 
     path: str
     endpoints: Mapping[str, Endpoint]
+
+    @property
+    def path_parameters(self) -> list[str]:
+        """The names in the path's braces, in their order."""
+        return re.findall(r"\{(\w+)\}", self.path)
 
     def route(self, *middleware: Middleware) -> Route:
         """The Starlette route. One for all methods, so that the ``Allow`` header of a 405 is complete."""
