@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down status image venv machine test lint unit app metrics-doc mutants molecule
+.PHONY: help up down status demo-fault image venv machine test lint unit app metrics-doc mutants molecule
 
 RELEASE ?= trixie
 VENV := .venv/bin
@@ -21,6 +21,10 @@ down: ## Removes all of it again
 
 status: ## What runs where
 	@$(VENV)/python tools/status.py
+
+SECONDS_OF_FAULT ?= 300
+demo-fault: ## A fault on the local stack, and what is to be seen of it (FAULT=slow-db, errors, cache-off, ...)
+	@$(VENV)/python tools/demo_fault.py $(FAULT) --seconds $(SECONDS_OF_FAULT)
 
 venv:
 	@tools/ensure_venv.sh requirements/test.txt
