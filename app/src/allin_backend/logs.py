@@ -42,3 +42,5 @@ def configure(level: str) -> None:
     logging.captureWarnings(True)
     # Its start and stop messages repeat ours.
     logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLogger().level))
+    # Its line for each request has the address, which may name people; the metrics count the requests.
+    logging.getLogger("httpx2").setLevel(max(logging.WARNING, logging.getLogger().level))
