@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from allin_backend.secret_files import read_line, read_text
+from allin_backend.platforms.registry import load_platforms
+from allin_backend.secret_files import read_line
 from allin_backend.security.encryption import TokenCipher
 from allin_backend.settings import ConfigurationError, Settings
 
@@ -21,7 +22,7 @@ def check_files(settings: Settings) -> None:
         (settings.database_password_file, lambda path: read_line("ALLIN_DATABASE_PASSWORD_FILE", path)),
         (settings.cache_password_file, lambda path: read_line("ALLIN_CACHE_PASSWORD_FILE", path)),
         (settings.token_keys_file, TokenCipher.from_file),
-        (settings.platforms_file, lambda path: read_text("ALLIN_PLATFORMS_FILE", path)),
+        (settings.platforms_file, load_platforms),
     ]
     problems: list[str] = []
     for path, read in files:
