@@ -6,9 +6,9 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from allin_backend.logs import request_id
 from allin_backend.metrics.contract import ERROR, SUCCESS
@@ -26,7 +26,7 @@ class Job:
 
     name: str
     interval: float
-    run: Callable[[], Awaitable[bool | None]]
+    run: Callable[[], Coroutine[Any, Any, bool | None]]
 
 
 class Background:

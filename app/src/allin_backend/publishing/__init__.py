@@ -1,0 +1,1 @@
+"""Publishing what is due, and the jobs around it."""
