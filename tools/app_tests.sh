@@ -16,6 +16,7 @@ fi
 PROMTOOL=${PROMTOOL:-${XDG_CACHE_HOME:-$HOME/.cache}/allin-artifacts/debian/sid/usr/bin/promtool}
 export PROMTOOL
 [[ -x $PROMTOOL ]] || ../.venv/bin/python ../tools/debian_packages.py --test-tools
+../tools/ensure_servers.sh
 .venv/bin/ruff check .
 .venv/bin/mypy
 .venv/bin/pytest "$@"

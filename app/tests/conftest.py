@@ -4,15 +4,18 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from prometheus_client import CollectorRegistry
+from sqlalchemy.engine import URL, make_url
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from allin_backend.app import create_app
 from allin_backend.settings import Settings
-from support import make_settings, sign_up
+from services import PostgreSQL
+from support import database_url, make_database, make_settings, sign_up
 
 
 @pytest.fixture
@@ -52,3 +55,51 @@ def promtool() -> Path:
     if shutil.which(path) is None:
         pytest.fail(f"promtool is not at {path}: set PROMTOOL to its path, or install it there", pytrace=False)
     return path
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A PostgreSQL cluster, one for each process that runs tests: each may stop and start its own."""
+    cluster = PostgreSQL()
+    try:
+        yield cluster
+    finally:
+        cluster.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """The kind of database; a test that uses this runs on both."""
+    return str(request.param)
+
+
+@pytest.fixture
+def postgresql_url(postgresql: PostgreSQL) -> Iterator[URL]:
+    """A PostgreSQL database with the present schema."""
+    url = postgresql.make_database()
+    yield url
+    postgresql.drop_database(url)
+
+
+@pytest.fixture
+def empty_postgresql_url(postgresql: PostgreSQL) -> Iterator[URL]:
+    """A PostgreSQL database without tables."""
+    url = postgresql.make_database(migrated=False)
+    yield url
+    postgresql.drop_database(url)
+
+
+@pytest.fixture
+def empty_url(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> URL:
+    """A database without tables."""
+    if engine == "sqlite":
+        return make_url(database_url(tmp_path))
+    return cast(URL, request.getfixturevalue("empty_postgresql_url"))
+
+
+@pytest.fixture
+def url(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> URL:
+    """A database with the present schema."""
+    if engine == "sqlite":
+        return make_url(make_database(tmp_path))
+    return cast(URL, request.getfixturevalue("postgresql_url"))

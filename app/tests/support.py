@@ -12,17 +12,18 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Message, Scope
 
+from allin_backend.database.engine import Database
 from allin_backend.database.migrate import migrate
 from allin_backend.settings import Settings, load
 
@@ -211,3 +212,26 @@ def running_backend(directory: Path, **variables: str) -> Iterator[tuple[Process
     with running("allin_backend", "serve", env=env) as process:
         started: dict[str, Any] = json.loads(process.wait_for_line('"message":"serving"'))
         yield process, started["port"]
+
+
+def with_database(
+    url: URL,
+    scenario: Callable[[Database], Awaitable[None]],
+    *,
+    pool_size: int = 3,
+    timeout: float = DEADLINE,
+    password_file: Path | None = None,
+) -> None:
+    """Run a scenario with a database, which is closed afterwards. Fails if it takes longer than ``DEADLINE``."""
+
+    async def run() -> None:
+        database = Database(
+            url, pool_size=pool_size, timeout=timeout, instrument=lambda _engine: None, password_file=password_file
+        )
+        try:
+            async with asyncio.timeout(DEADLINE):
+                await scenario(database)
+        finally:
+            await database.stop()
+
+    asyncio.run(run())

@@ -16,6 +16,7 @@ import pytest
 
 from allin_backend import __version__
 from allin_backend.cli import main
+from allin_backend.database.revision import REVISION
 from support import SOURCE, database_url
 
 PROJECT = SOURCE.parent
@@ -146,6 +147,7 @@ def test_wheel_is_complete(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], cwd=project, check=True, capture_output=True)
 
     with zipfile.ZipFile(tmp_path / f"allin_backend-{__version__}-py3-none-any.whl") as wheel:
+        wheel.extractall(tmp_path / "installed")
         packed = {name for name in wheel.namelist() if name.startswith("allin_backend/")}
     present = {
         str(path.relative_to(SOURCE))
@@ -154,3 +156,8 @@ def test_wheel_is_complete(tmp_path: Path) -> None:
     }
     assert packed == present
     assert "allin_backend/py.typed" in packed
+
+    env = {"PYTHONPATH": str(tmp_path / "installed"), "ALLIN_DATABASE_URL": database_url(tmp_path)}
+    command = [sys.executable, "-m", "allin_backend", "migrate"]
+    migrated = subprocess.run(command, cwd=tmp_path, env=env, check=True, capture_output=True, text=True)
+    assert migrated.stdout == f"schema 0000 -> {REVISION}\n"

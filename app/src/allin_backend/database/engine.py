@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Engine
-from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -57,7 +57,11 @@ class Database:
             max_overflow=0,
             # A thread that waits for SQLite's lock cannot be called off, so the two waits share the time.
             pool_timeout=timeout / 2 if sqlite else timeout,
-            connect_args=sqlite_arguments(timeout / 2) if sqlite else postgresql_arguments(password_file, timeout),
+            connect_args=(
+                sqlite_arguments(timeout / 2)
+                if sqlite
+                else postgresql_arguments(password_file, connect=timeout, statement=timeout)
+            ),
             hide_parameters=True,  # error messages go to the log; what people wrote does not
         )
         if sqlite:
@@ -113,8 +117,8 @@ class Database:
                 await asyncio.to_thread(_try_to_open, self._file, self._timeout)
             await self.check(self._timeout)
         except DatabaseUnavailableError as error:
-            await self.stop()
             if self.dialect == "sqlite":
+                await self.stop()  # nobody calls it after a start that failed
                 url = self.engine.url.render_as_string(hide_password=True)
                 raise DatabaseUnavailableError(
                     f"cannot open the database {url}: {error}. Check ALLIN_DATABASE_URL, that the directory exists, and"
@@ -122,7 +126,7 @@ class Database:
                 ) from None
             _log.warning("starting without the database", extra={"fields": {"reason": str(error)}})
         except BaseException:
-            await self.stop()  # nobody calls it after a start that failed
+            await self.stop()
             raise
 
     async def check(self, timeout: float) -> None:
@@ -167,7 +171,7 @@ class Database:
 
 def is_unavailable(error: DBAPIError) -> bool:
     """Whether a statement failed for want of a working database, rather than because it is wrong."""
-    if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
+    if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError | InternalError):
         return True
     code = getattr(error.orig, "sqlstate", None) or ""
     return bool(code) and code.startswith(_UNAVAILABLE_CODES)
@@ -178,16 +182,16 @@ def sqlite_arguments(lock_timeout: float) -> dict[str, Any]:
     return {"timeout": lock_timeout}
 
 
-def postgresql_arguments(password_file: Path | None, timeout: float) -> dict[str, Any]:
-    """What the PostgreSQL driver is told for each connection."""
+def postgresql_arguments(password_file: Path | None, *, connect: float, statement: float) -> dict[str, Any]:
+    """What the PostgreSQL driver is told for each connection, with the longest times, in seconds."""
     arguments: dict[str, Any] = {
-        "timeout": timeout,
-        "command_timeout": timeout,
+        "timeout": connect,
+        "command_timeout": statement,
         # The server gives up too: it would go on working for a caller who has left.
         "server_settings": {
             "application_name": "allin-backend",
-            "statement_timeout": str(int(timeout * 1000)),
-            "idle_in_transaction_session_timeout": str(int(timeout * 1000)),
+            "statement_timeout": str(int(statement * 1000)),
+            "idle_in_transaction_session_timeout": str(int(statement * 1000)),
         },
     }
     if password_file is not None:

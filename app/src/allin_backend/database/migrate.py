@@ -24,7 +24,9 @@ from allin_backend.settings import ConfigurationError
 
 _ADVISORY_LOCK: Final = 0x616C6C696E  # "allin": any number that nothing else in this database locks
 _TURN_SECONDS: Final = 300.0
-"""Longest wait for another process that migrates just now, which may be building an index."""
+"""Longest wait for another process that migrates just now."""
+_STATEMENT_SECONDS: Final = 3600.0
+"""Longest time for one statement, which may build an index over a large table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +53,11 @@ async def migrate(url: URL, *, timeout: float, password_file: Path | None = None
         SchemaError: the database belongs to a newer release, or is none of this service's.
     """
     sqlite = url.get_backend_name() == "sqlite"
-    arguments = sqlite_arguments(_TURN_SECONDS) if sqlite else postgresql_arguments(password_file, timeout)
-    if not sqlite:
-        arguments["command_timeout"] = None  # building an index takes as long as it takes
-        arguments["server_settings"] |= {"statement_timeout": "0", "idle_in_transaction_session_timeout": "0"}
+    arguments = (
+        sqlite_arguments(_TURN_SECONDS)
+        if sqlite
+        else postgresql_arguments(password_file, connect=timeout, statement=_STATEMENT_SECONDS)
+    )
     engine = create_async_engine(url, poolclass=NullPool, connect_args=arguments, hide_parameters=True)
     try:
         if sqlite:

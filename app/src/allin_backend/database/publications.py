@@ -136,8 +136,8 @@ class PublicationStore:
         Several processes may call this at once: none is handed out twice. One whose lease ended without an outcome is
         handed out again.
         """
-        # Locks what it finds and passes over what others have locked. A list in the WHERE clause would be looked up
-        # again for each row, and then find others.
+        # Locks what it finds and passes over what others have locked. PostgreSQL may run a subquery in WHERE anew for
+        # each row, and it then finds others; a CTE that locks runs once.
         due = (
             select(publications.c.id)
             .where(publications.c.state == SCHEDULED, publications.c.next_attempt_at <= now, _unleased(now))
@@ -206,6 +206,7 @@ class PublicationStore:
                 publications.c.state == SCHEDULED,
                 publications.c.lease_owner == claim.owner,
                 publications.c.leased_until == claim.leased_until,
+                publications.c.attempts == claim.attempts,
             )
             .values(lease_owner=None, leased_until=None, **values)
         )
@@ -219,8 +220,10 @@ class PublicationStore:
         post = select(posts.c.id).where(posts.c.id == post_id, posts.c.user_id == user_id)
         if (await connection.execute(post)).one_or_none() is None:
             raise UnknownPostError(post_id)
-        query = select(accounts.c.id, accounts.c.platform).where(
-            accounts.c.user_id == user_id, accounts.c.id.in_(account_ids)
+        query = (
+            select(accounts.c.id, accounts.c.platform)
+            .where(accounts.c.user_id == user_id, accounts.c.id.in_(account_ids))
+            .order_by(accounts.c.id)
         )
         found = {row.id: row.platform for row in await connection.execute(query)}
         if missing := sorted(set(account_ids) - found.keys()):

@@ -10,8 +10,8 @@ from typing import Any, Final, Literal
 
 from sqlalchemy import event
 from sqlalchemy.engine import Engine, ExecutionContext
-from sqlalchemy.engine.interfaces import DBAPICursor
-from sqlalchemy.pool import Pool, QueuePool
+from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from allin_backend.metrics import contract
 from allin_backend.metrics.cells import QueryCell
@@ -114,8 +114,8 @@ class DatabaseMetrics:
         }
         self.cells: tuple[QueryCell, ...] = tuple(self._by_label.values())
         self._by_statement: dict[str, QueryCell] = {}
-        self._pool: Pool | None = None
-        self._pool_limit = 0
+        self._engine: Engine | None = None
+        self._open = 0
 
     def cell(self, statement: str) -> QueryCell:
         """The cell in which a statement is counted."""
@@ -128,10 +128,12 @@ class DatabaseMetrics:
 
     def pool(self) -> PoolState:
         """The state of the instrumented engine's pool; all zero before ``instrument``, or for another kind of pool."""
-        pool = self._pool
+        pool = None if self._engine is None else self._engine.pool  # another one after Engine.dispose()
         if not isinstance(pool, QueuePool):
             return PoolState()
-        return PoolState(pool.checkedin(), pool.checkedout(), self._pool_limit)
+        # The pool keeps places for connections that were lost, and counts them as idle.
+        in_use = pool.checkedout()
+        return PoolState(max(0, self._open - in_use), in_use, pool.size())
 
     def instrument(self, engine: Engine) -> None:
         """Measure every statement of an engine (of an async engine: its ``sync_engine``).
@@ -165,8 +167,15 @@ class DatabaseMetrics:
         def do_execute_no_params(cursor: DBAPICursor, statement: str, context: ExecutionContext) -> Literal[True]:
             return timed(statement, context.dialect.do_execute_no_params, cursor, statement, context)
 
-        self._pool = engine.pool
-        self._pool_limit = engine.pool.size() if isinstance(engine.pool, QueuePool) else 0
+        def opened(_connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+            self._open += 1
+
+        def closed(_connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+            self._open -= 1
+
+        self._engine = engine
+        event.listen(engine, "connect", opened)
+        event.listen(engine, "close", closed)
         event.listen(engine, "do_execute", do_execute)
         event.listen(engine, "do_executemany", do_executemany)
         event.listen(engine, "do_execute_no_params", do_execute_no_params)
