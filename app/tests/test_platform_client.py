@@ -392,6 +392,29 @@ def test_refusals_do_not_open_the_circuit(answer: Reply) -> None:
     assert sample(bench.metrics, contract.SOCIAL_CIRCUIT_OPEN, platform="linkedin") == 0
 
 
+def test_time_outs_of_a_hurried_caller_do_not_open_the_circuit() -> None:
+    bench = Bench(httpx2.ReadTimeout(""))
+
+    for _ in range(10):
+        fail(bench, budget=0.5)
+    assert sample(bench.metrics, contract.SOCIAL_CIRCUIT_OPEN, platform="linkedin") == 0
+    assert bench.errors("linkedin", "publish") == {"timeout": 10}
+
+    for _ in range(5):
+        fail(bench, budget=1.0)
+    assert sample(bench.metrics, contract.SOCIAL_CIRCUIT_OPEN, platform="linkedin") == 1
+
+
+def test_nothing_is_sent_when_no_time_is_left() -> None:
+    bench = Bench(GOOD)
+
+    error = fail(bench, budget=0.0)
+
+    assert (error.error, error.held_back, error.outcome_unknown) == ("timeout", True, False)
+    assert bench.remote.requests == []
+    assert bench.calls("linkedin", "publish") == (0, 0)
+
+
 def test_each_platform_has_connections_of_its_own() -> None:
     made: list[str] = []
     bench = Bench(GOOD)

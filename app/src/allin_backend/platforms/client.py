@@ -15,7 +15,7 @@ import msgspec
 from allin_backend.metrics.contract import ERROR, PLATFORMS, SUCCESS
 from allin_backend.metrics.work import WorkMetrics
 from allin_backend.platforms.backoff import Backoff
-from allin_backend.platforms.base import Answer, Call, Nothing, Platform
+from allin_backend.platforms.base import Answer, Call, Nothing, Platform, Send
 from allin_backend.platforms.breaker import CircuitBreaker, CircuitOpenError, Permit
 from allin_backend.platforms.clock import Clock
 from allin_backend.platforms.errors import (
@@ -31,6 +31,9 @@ EXTENSION: Final = "allin"
 LARGEST_ANSWER_BYTES: Final = 1024**2
 MOST_WINDOWS: Final = 10_000
 LONGEST_CONNECT_SECONDS: Final = 5.0
+SHORTEST_FAIR_SECONDS: Final = 1.0
+HEADERS: Final = {"User-Agent": "allin-backend", "Accept": "application/json", "Accept-Encoding": "identity"}
+"""With every request. Answers are small; unpacked, a small one can be very large."""
 
 _OAUTH_ENDPOINTS: Final = ("token", "revoke")
 # The connection had not been made: the platform has seen nothing of the request.
@@ -42,7 +45,7 @@ class Exchange:
     """Goes with a request to the transport: what it is, and ``secrets`` that the platform's words must not show.
 
     ``account`` is the account whose allowance it uses, if any; ``timeout`` seconds are left for it. ``value`` is the
-    answer's body, once there is one.
+    answer's body, once there is one. A time-out that is not ``fair`` was too short to say anything about the platform.
     """
 
     platform: Platform
@@ -50,6 +53,7 @@ class Exchange:
     answer: type[Any]
     timeout: float
     account: int | None = None
+    fair: bool = True
     secrets: tuple[str, ...] = field(default=(), repr=False)
     value: Any = field(default=None, repr=False)
 
@@ -111,7 +115,7 @@ class PlatformTransport(httpx2.AsyncBaseTransport):
             self._metrics.social_calls.inc(name, exchange.endpoint, status)
             if outcome != SUCCESS:
                 self._metrics.social_errors.inc(name, exchange.endpoint, outcome)
-            _settle(permit, outcome)
+            _settle(permit, outcome if exchange.fair or outcome != "timeout" else "cancelled")
         return response
 
     def _admit(self, exchange: Exchange) -> Permit:
@@ -272,11 +276,25 @@ class PlatformClient:
         self._metrics: Final = metrics
         self._backoff: Final = backoff or Backoff()
         self._random: Final = random
+        self.http_timeout: Final = httpx2.Timeout(timeout, connect=min(timeout, LONGEST_CONNECT_SECONDS))
         self._http: Final = httpx2.AsyncClient(
             transport=self.transport,
-            timeout=httpx2.Timeout(timeout, connect=min(timeout, LONGEST_CONNECT_SECONDS)),
-            headers={"User-Agent": "allin-backend", "Accept": "application/json", "Accept-Encoding": "identity"},
+            timeout=self.http_timeout,
+            headers=HEADERS,
         )
+
+    def exchange(
+        self,
+        platform: Platform,
+        endpoint: str,
+        answer: type[Any],
+        timeout: float,
+        account: int | None = None,
+        secrets: tuple[str, ...] = (),
+    ) -> Exchange:
+        """What goes with a request that may take ``timeout`` seconds."""
+        fair = timeout >= min(self.timeout, SHORTEST_FAIR_SECONDS)
+        return Exchange(platform, endpoint, answer, timeout, account, fair, secrets)
 
     async def send(
         self,
@@ -296,7 +314,7 @@ class PlatformClient:
         """
 
         async def attempt(timeout: float) -> Answer[T]:
-            exchange = Exchange(platform, call.endpoint, call.answer, timeout, account, (access_token,))
+            exchange = self.exchange(platform, call.endpoint, call.answer, timeout, account, (access_token,))
             request = self._http.build_request(
                 call.method,
                 platform.addresses.api + call.path,
@@ -310,6 +328,18 @@ class PlatformClient:
             return Answer(exchange.value, response.headers)
 
         return await self.persist(attempt, platform.name, call.endpoint, idempotent=call.idempotent, budget=budget)
+
+    def sender(
+        self, platform: Platform, access_token: str, *, account: int | None = None, budget: float | None = None
+    ) -> Send:
+        """Sends calls with this token, which together may take ``budget`` seconds."""
+        deadline = None if budget is None else self.clock.monotonic() + budget
+
+        async def send(call: Call[T], /) -> Answer[T]:
+            left = None if deadline is None else deadline - self.clock.monotonic()
+            return await self.send(platform, call, access_token=access_token, account=account, budget=left)
+
+        return send
 
     async def persist(
         self,
@@ -329,8 +359,10 @@ class PlatformClient:
         number = 1
         while True:
             remaining = deadline - self.clock.monotonic()
+            if remaining <= 0:
+                raise UnavailableError(platform, "timeout", "no time was left", held_back=True)
             try:
-                return await attempt(max(0.0, min(self.timeout, remaining)))
+                return await attempt(min(self.timeout, remaining))
             except PlatformError as error:
                 delay = self._delay(error, number, idempotent, deadline)
                 if delay is None:
