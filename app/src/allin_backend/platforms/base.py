@@ -132,6 +132,10 @@ class Platform(ABC):
     own_addresses: ClassVar[Addresses]
     client_auth: ClassVar[str] = "client_secret_post"
     """How the client shows who it is at the token address: a method that Authlib knows, or ``client_key_post``."""
+    revokes: ClassVar[str] = "refresh_token"
+    """Which token, revoked, ends the whole permission; the other one where there is no such token."""
+    denials: ClassVar[frozenset[str]] = frozenset({"access_denied"})
+    """The error codes that a person comes back with who said no."""
     authorize_params: ClassVar[tuple[str, ...]] = ()
     """Further parameters of the authorization page that take the client's id."""
     limited_by_account: ClassVar[bool] = True

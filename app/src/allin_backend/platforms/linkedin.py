@@ -66,6 +66,7 @@ class LinkedIn(Platform):
     text_limit = 3_000
     scopes = ("openid", "profile", "w_member_social", "r_member_social")
     client_auth = "client_secret_basic"
+    denials = frozenset({"access_denied", "user_cancelled_login", "user_cancelled_authorize"})
     own_addresses = Addresses(
         authorize="https://www.linkedin.com/oauth/v2/authorization",
         token="https://www.linkedin.com/oauth/v2/accessToken",  # noqa: S106  # an address

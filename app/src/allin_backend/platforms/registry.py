@@ -24,11 +24,30 @@ _VARIABLE: Final = "ALLIN_PLATFORMS_FILE"
 _MEMBERS: Final = ("client_id", "client_secret")
 
 
+class UnknownPlatformError(Exception):
+    """There is no such platform, or this deployment has no client for it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the platform {name!r} is not set up here")
+        self.name = name
+
+
 class Platforms(Mapping[str, Platform]):
     """The platforms that can be used, by name, in the order of the contract."""
 
     def __init__(self, platforms: Mapping[str, Platform]) -> None:
         self._platforms: Final = {name: platforms[name] for name in ADAPTERS if name in platforms}
+
+    def named(self, name: str) -> Platform:
+        """The platform with this name.
+
+        Raises:
+            UnknownPlatformError: there is none, or it is not set up here.
+        """
+        try:
+            return self._platforms[name]
+        except KeyError:
+            raise UnknownPlatformError(name) from None
 
     def __getitem__(self, name: str) -> Platform:
         return self._platforms[name]

@@ -86,6 +86,7 @@ class TikTok(Platform):
     scopes = ("user.info.basic", "video.publish", "video.list")
     scope_separator = ","
     client_auth = "client_key_post"
+    revokes = "access_token"
     authorize_params = ("client_key",)
     own_addresses = Addresses(
         authorize="https://www.tiktok.com/v2/auth/authorize/",
