@@ -196,6 +196,15 @@ def test_a_time_that_the_platform_named_is_waited_for(named: float, pause: float
         assert [outcome[:3] for outcome in queue.outcomes] == [("postponed", 1, pause)]
 
 
+def test_what_can_be_put_right_waits(caplog: pytest.LogCaptureFixture) -> None:
+    queue = Queue([claim()])
+
+    publish(queue, Sender(LookupError("this platform is not set up")))
+
+    assert queue.outcomes == [("postponed", 1, 2.0, "this platform is not set up")]
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
 def test_an_account_that_is_gone_is_nobodys_failure() -> None:
     queue = Queue([claim(99)])
     sender = Sender()

@@ -117,6 +117,10 @@ class Publisher:
             await self._postpone(claim, error, error.retry_at)
         except TimeoutError as error:
             await self._postpone(claim, error, None)
+        except Exception as error:
+            # A platform that is not set up any more, a key that is gone: put right, it lets the post go out.
+            _log.error("cannot publish", extra={"fields": self._fields(claim)}, exc_info=error)
+            await self._postpone(claim, error, None)
         else:
             await self._published(claim, published)
 
