@@ -6,13 +6,16 @@ import contextlib
 import json
 import signal
 import socket
+import sqlite3
 from pathlib import Path
 from time import monotonic
 
 import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy.engine import URL
 
+from services import PostgreSQL
 from support import DEADLINE, make_database, running, running_backend
 
 UNFINISHED = b"POST /api/v1/users HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
@@ -223,3 +226,40 @@ def _wait_until_active(port: int, count: int) -> None:
     while f"\nallin_active_connections {count}.0\n" not in (text := _metrics(port)):
         line = next(line for line in text.splitlines() if line.startswith("allin_active_connections"))
         assert monotonic() < end, f"waited for {count} active connections, last seen: {line}"
+
+
+def test_lost_database_is_waited_for(tmp_path: Path, postgresql: PostgreSQL, postgresql_url: URL) -> None:
+    address = postgresql_url.render_as_string(hide_password=False)
+    postgresql.stop()
+    try:
+        with (
+            running_backend(tmp_path, ALLIN_DATABASE_URL=address) as (process, port),
+            httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE, trust_env=False) as client,
+        ):
+            assert client.get("/ready").status_code == 503
+            postgresql.start()
+            assert client.get("/ready").status_code == 200
+            postgresql.stop()
+            assert client.get("/ready").status_code == 503
+            assert client.get("/health").status_code == 200
+            postgresql.start()
+            assert client.get("/ready").status_code == 200
+            process.popen.send_signal(signal.SIGTERM)
+            assert process.wait() == 0
+        assert postgresql.password not in "\n".join(process.lines)
+    finally:
+        postgresql.stop()
+        postgresql.start()
+
+
+def test_schema_of_another_release_stops_the_start(tmp_path: Path) -> None:
+    env = {"ALLIN_DATABASE_URL": make_database(tmp_path), "ALLIN_PORT": "0"}
+    with sqlite3.connect(tmp_path / "test.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    connection.close()
+    with running("allin_backend", "serve", env=env) as process:
+        assert process.wait() not in (0, 2)
+
+    first = json.loads(process.lines[0])
+    assert first["message"] == "cannot start"
+    assert "run allin-backend migrate" in first["reason"]

@@ -396,7 +396,7 @@ def test_postponed_and_failed(url: URL) -> None:
     async def scenario(stores: Stores) -> None:
         (publication,) = await stores.scheduled(NOW)
         (claim,) = await stores.claim()
-        assert await stores.publications.postpone(claim, NOW + HOUR, "x" * 10_000)
+        assert await stores.publications.postpone(claim, NOW + HOUR, "\0" + "x" * 10_000)
         found = await stores.one(publication)
         assert (found.state, found.due_at, found.attempts) == ("scheduled", NOW, 1)
         assert found.last_error == "x" * 500

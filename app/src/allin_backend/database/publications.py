@@ -181,11 +181,11 @@ class PublicationStore:
 
     async def postpone(self, claim: Claim, next_attempt_at: datetime, error: str) -> bool:
         """Have it tried again at ``next_attempt_at``, by whoever is first; false if ``claim`` no longer holds."""
-        return await self._finish(claim, next_attempt_at=next_attempt_at, last_error=error[:_LONGEST_ERROR])
+        return await self._finish(claim, next_attempt_at=next_attempt_at, last_error=_shortened(error))
 
     async def failed(self, claim: Claim, reason: str, error: str) -> bool:
         """Give it up; false if ``claim`` no longer holds."""
-        return await self._finish(claim, state=FAILED, failure_reason=reason, last_error=error[:_LONGEST_ERROR])
+        return await self._finish(claim, state=FAILED, failure_reason=reason, last_error=_shortened(error))
 
     async def release(self, owner: str) -> int:
         """Give back whatever ``owner`` still holds, so that others need not wait for its leases to end."""
@@ -244,6 +244,11 @@ def _new(post_id: int, account_id: int, platform: str, due_at: datetime) -> dict
         "failure_reason": None,
         "last_error": None,
     }
+
+
+def _shortened(error: str) -> str:
+    """What may be kept of a platform's words. PostgreSQL's texts cannot hold a NUL."""
+    return error.replace("\0", "")[:_LONGEST_ERROR]
 
 
 def _unleased(moment: datetime) -> ColumnElement[bool]:
