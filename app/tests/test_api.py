@@ -183,6 +183,7 @@ def test_last_page_that_is_full_has_no_next(ann: TestClient) -> None:
     "query",
     [
         *("limit=0", "limit=101", "limit=-1", "limit=x", "limit=", "limit=1.5", "limit=" + "9" * 5000),
+        *("limt=1", "limit=1&limt=1"),
         *("cursor=x", "cursor=", "cursor=ü", "cursor=" + "9" * 5000),
         *(f"cursor={make_cursor(number)}" for number in (0, 2**63)),
     ],

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -62,11 +63,21 @@ class Resource:
 
     def route(self, *middleware: Middleware) -> Route:
         """The Starlette route. One for all methods, so that the ``Allow`` header of a 405 is complete."""
-        handlers = {method: endpoint.handler for method, endpoint in self.endpoints.items()}
-        if "GET" in handlers:
-            handlers["HEAD"] = handlers["GET"]
+        endpoints = dict(self.endpoints)
+        if "GET" in endpoints:
+            endpoints["HEAD"] = endpoints["GET"]
 
         async def dispatch(request: Request) -> Response:
-            return await handlers[request.method](request)
+            endpoint = endpoints[request.method]
+            if endpoint.query:
+                _refuse_unknown(request, endpoint.query)
+            return await endpoint.handler(request)
 
-        return Route(self.path, dispatch, methods=list(handlers), middleware=middleware)
+        return Route(self.path, dispatch, methods=list(endpoints), middleware=middleware)
+
+
+def _refuse_unknown(request: Request, known: Sequence[Parameter]) -> None:
+    """A parameter with a slip in its name would otherwise be as if it were not there."""
+    names = [parameter.name for parameter in known]
+    if not request.query_params.keys() <= set(names):
+        raise HTTPException(HTTPStatus.BAD_REQUEST, f"The query string takes {' and '.join(names)} only.")
