@@ -25,6 +25,7 @@ from allin_backend.metrics.collector import BackendMetrics
 from allin_backend.metrics.contract import UNMATCHED_ROUTE
 from allin_backend.metrics.exposition import Exposition
 from allin_backend.metrics.http import HttpMetricsMiddleware
+from allin_backend.platforms.registry import load_platforms
 from allin_backend.security.passwords import Passwords
 from allin_backend.settings import Settings
 from allin_backend.web.accounts import Accounts
@@ -34,6 +35,7 @@ from allin_backend.web.feed import Feed
 from allin_backend.web.guard import Guard
 from allin_backend.web.limits import RateLimiter
 from allin_backend.web.operations import About, Operations
+from allin_backend.web.platforms import PlatformRoutes
 from allin_backend.web.posts import Posts
 from allin_backend.web.presence import Presence
 from allin_backend.web.requests import SizeLimitMiddleware
@@ -99,6 +101,7 @@ def create_app(settings: Settings, registry: CollectorRegistry) -> Starlette:
         password_file=settings.database_password_file,
     )
     cache = make_cache(settings, work)
+    platforms = load_platforms(settings.platforms_file, settings.platforms_url)
     passwords = Passwords()
     users, sessions, accounts = UserStore(database), SessionStore(database), AccountStore(database)
     posts, publications = PostStore(database), PublicationStore(database)
@@ -107,7 +110,7 @@ def create_app(settings: Settings, registry: CollectorRegistry) -> Starlette:
     addresses = ClientAddresses(settings.trusted_proxies)
     guard = Guard(sessions, users, cache, presence, addresses, RateLimiter(settings.rate_limit_per_minute))
     feed = Feed(posts, publications, cache)
-    schedules = Schedules(guard, posts, accounts, publications, feed, {}, work)
+    schedules = Schedules(guard, posts, accounts, publications, feed, platforms, work)
     operations = Operations(
         database, exposition, release=settings.release, ready_timeout=settings.ready_timeout_seconds
     )
@@ -124,6 +127,7 @@ def create_app(settings: Settings, registry: CollectorRegistry) -> Starlette:
             session_seconds=settings.session_seconds,
             limit_per_minute=settings.sign_in_limit_per_minute,
         ).resources(),
+        *PlatformRoutes(guard, platforms).resources(),
         *Accounts(guard, accounts).resources(),
         *Posts(guard, posts, feed, schedules, work).resources(),
         *schedules.resources(),
@@ -152,6 +156,7 @@ def create_app(settings: Settings, registry: CollectorRegistry) -> Starlette:
 
     app = Backend(resources, guard, metrics, settings, lifespan)
     app.state.database = database
+    app.state.cache = cache
     # For the server, which answers these on a port of each process's own as well.
     app.state.operations = operations
     return app

@@ -11,6 +11,7 @@ USERS: Final = "/api/v1/users"
 ME: Final = "/api/v1/users/me"
 SESSIONS: Final = "/api/v1/sessions"
 CURRENT_SESSION: Final = "/api/v1/sessions/current"
+PLATFORMS: Final = "/api/v1/platforms"
 ACCOUNTS: Final = "/api/v1/accounts"
 ACCOUNT: Final = "/api/v1/accounts/{account_id}"
 POSTS: Final = "/api/v1/posts"
@@ -27,6 +28,7 @@ MEASURED: Final = (
     ME,
     SESSIONS,
     CURRENT_SESSION,
+    PLATFORMS,
     ACCOUNTS,
     ACCOUNT,
     POSTS,

@@ -112,6 +112,7 @@ class About:
             "metrics": paths.METRICS,
             "users": paths.USERS,
             "sessions": paths.SESSIONS,
+            "platforms": paths.PLATFORMS,
             "accounts": paths.ACCOUNTS,
             "posts": paths.POSTS,
         }

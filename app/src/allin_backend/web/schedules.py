@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
-from typing import Annotated, Final, Protocol
+from typing import Annotated, Final
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -25,6 +25,7 @@ from allin_backend.database.publications import (
 )
 from allin_backend.database.tables import now
 from allin_backend.metrics.work import WorkMetrics
+from allin_backend.platforms.base import Platform
 from allin_backend.web.feed import Feed, PostAnswer, answer
 from allin_backend.web.guard import Guard, SignedIn
 from allin_backend.web.requests import Id, path_id, read_json
@@ -35,15 +36,6 @@ AccountIds = Annotated[list[Id], msgspec.Meta(min_length=1, max_length=20)]
 When = Annotated[datetime, msgspec.Meta(tz=True)]
 _CLOCKS_DIFFER: Final = timedelta(minutes=1)
 _FURTHEST: Final = timedelta(days=366)
-
-
-class TextRules(Protocol):
-    """What a platform says about the length of texts."""
-
-    text_limit: int
-
-    def text_length(self, text: str) -> int:
-        """The length of a text as the platform counts it."""
 
 
 class NewSchedule(msgspec.Struct, forbid_unknown_fields=True):
@@ -71,7 +63,7 @@ class Schedules:
         accounts: AccountStore,
         publications: PublicationStore,
         feed: Feed,
-        platforms: Mapping[str, TextRules],
+        platforms: Mapping[str, Platform],
         metrics: WorkMetrics,
     ) -> None:
         self._guard = guard
