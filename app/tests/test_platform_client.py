@@ -12,8 +12,9 @@ import msgspec
 import pytest
 
 from allin_backend.metrics import contract
+from allin_backend.metrics.work import WorkMetrics
 from allin_backend.platforms.base import Answer, Call
-from allin_backend.platforms.client import LARGEST_ANSWER_BYTES
+from allin_backend.platforms.client import LARGEST_ANSWER_BYTES, PlatformClient
 from allin_backend.platforms.errors import (
     LONGEST_DETAIL,
     LONGEST_WAIT_SECONDS,
@@ -315,6 +316,18 @@ def test_an_allowance_that_is_used_up_is_not_asked_for_again(headers: dict[str, 
     send(bench, READ, account=1)
 
 
+def test_the_end_of_a_window_that_is_near_is_waited_for() -> None:
+    bench = Bench(reply(429, headers={"retry-after": "90"}), GOOD)
+    fail(bench, READ)
+    bench.time.advance(87)
+
+    send(bench, READ)
+
+    assert bench.time.slept == [3.0]
+    # The first attempt was held back, so that nothing was sent again.
+    assert bench.retries("linkedin", "figures") == 0
+
+
 def test_a_wait_that_no_platform_has_is_not_believed() -> None:
     bench = Bench(reply(429, headers={"retry-after": "999999999999"}), GOOD)
 
@@ -425,6 +438,33 @@ def test_each_platform_has_connections_of_its_own() -> None:
         send(bench, platform=platform)
 
     assert len(made) == 2
+
+
+def test_real_connections() -> None:
+    """The transport that is used outside tests: a refused connection has sent nothing, a broken one may have."""
+
+    async def test() -> None:
+        async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.close()
+
+        metrics = WorkMetrics()
+        client = PlatformClient(metrics, timeout=DEADLINE, random=lambda: 0.0)
+        server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+        platform = adapter("linkedin", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        try:
+            with pytest.raises(UnavailableError) as broken:
+                await client.send(platform, WRITE, access_token=TOKEN)
+            server.close()
+            await server.wait_closed()
+            with pytest.raises(UnavailableError) as refused:
+                await client.send(platform, WRITE, access_token=TOKEN)
+        finally:
+            await client.close()
+        assert (broken.value.error, broken.value.outcome_unknown) == ("connection", True)
+        assert (refused.value.error, refused.value.outcome_unknown) == ("connection", False)
+        assert sample(metrics, contract.SOCIAL_RETRIES, platform="linkedin", endpoint="publish") == 2
+
+    asyncio.run(test())
 
 
 def test_details_are_short_and_without_the_token() -> None:
