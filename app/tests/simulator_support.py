@@ -42,6 +42,7 @@ class Simulation:
 
     http: httpx2.AsyncClient
     clock: Clock
+    client: str = "the-client"
     secret: str = "the-secret"
 
     async def put(self, platform: str, **knobs: object) -> None:
@@ -53,7 +54,7 @@ class Simulation:
         name = "client_key" if platform == "tiktok" else "client_id"
         query = {
             "response_type": "code",
-            name: "the-client",
+            name: self.client,
             "redirect_uri": REDIRECT,
             "scope": SCOPE,
             "state": "the-state",
@@ -70,9 +71,9 @@ class Simulation:
         """A request of the client, which names itself as the platform wants it."""
         path = f"/{platform}/oauth/{address}"
         if platform in BASIC:
-            return await self.http.post(path, data=form, auth=httpx2.BasicAuth("the-client", self.secret))
+            return await self.http.post(path, data=form, auth=httpx2.BasicAuth(self.client, self.secret))
         name = "client_key" if platform == "tiktok" else "client_id"
-        return await self.http.post(path, data={name: "the-client", "client_secret": self.secret, **form})
+        return await self.http.post(path, data={name: self.client, "client_secret": self.secret, **form})
 
     async def redeem(self, platform: str, code: str, **changes: str) -> httpx2.Response:
         form = {

@@ -183,7 +183,7 @@ def test_errors(platform: str) -> None:
                 await simulator.publish(platform, token, "x" * 100_000),
             ]
             await simulator.put(platform, rate_limit=1)
-            await simulator.identity(platform, (await simulator.connect(platform))["access_token"])
+            simulator.clock.now += 1000  # into the next window
             limited = (await simulator.connect(platform))["access_token"]
             await simulator.identity(platform, limited)
             answers.append(await simulator.identity(platform, limited))
@@ -245,16 +245,56 @@ def test_rate_limit(platform: str, first: object, last: object, refused: object)
         settings = Settings(knobs={platform: Knobs(rate_limit=2, rate_window_seconds=100)})
         async with simulation(settings) as simulator:
             token = (await simulator.connect(platform))["access_token"]
+            # Facebook counts what a whole client asks for, the others each account.
             other = (await simulator.connect(platform))["access_token"]
             answers = [await simulator.identity(platform, token)]
             simulator.clock.now += 10
             answers += [await simulator.identity(platform, token) for _ in range(2)]
             assert [answer.status_code for answer in answers] == [200, 200, 429]
             assert [usage(platform, answer) for answer in answers] == [first, last, refused]
-            assert (await simulator.identity(platform, other)).status_code == 200
+            other_status = (await simulator.identity(platform, other)).status_code
+            assert other_status == (429 if platform == "facebook" else 200)
+            assert (await simulator.stats(platform))["faults"] == {"rate_limited": 2 if platform == "facebook" else 1}
             simulator.clock.now += 90
             assert (await simulator.identity(platform, token)).status_code == 200
-            assert (await simulator.stats(platform))["faults"] == {"rate_limited": 1}
+
+    asyncio.run(scenario())
+
+
+def test_twitter_counts_each_endpoint() -> None:
+    async def scenario() -> None:
+        async with simulation(Settings(knobs={"twitter": Knobs(rate_limit=1)})) as simulator:
+            token = (await simulator.connect("twitter"))["access_token"]
+            answers = [
+                await simulator.identity("twitter", token),
+                await simulator.publish("twitter", token, "Good morning"),
+                await simulator.publish("twitter", token, "Good evening"),
+            ]
+            assert [answer.status_code for answer in answers] == [200, 201, 429]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("platform", "longest", "too_long"),
+    [
+        ("facebook", "x" * 63_206, "x" * 63_207),
+        ("instagram", "x" * 2_200, "x" * 2_201),
+        ("linkedin", r"\(" * 3_000, r"\(" * 3_001),
+        ("tiktok", "\N{GRINNING FACE}" * 1_100, "\N{GRINNING FACE}" * 1_101),
+        ("twitter", "\N{GRINNING FACE}" * 140, "\N{GRINNING FACE}" * 140 + "x"),
+        ("twitter", "x" * 256 + " https://example.com/" + "y" * 300, "x" * 257 + " https://example.com/" + "y" * 300),
+    ],
+)
+def test_length_is_counted_as_the_platform_does(platform: str, longest: str, too_long: str) -> None:
+    async def scenario() -> None:
+        async with simulation() as simulator:
+            token = (await simulator.connect(platform))["access_token"]
+            await simulator.publish(platform, token, too_long)
+            assert await simulator.posts() == []
+            await simulator.publish(platform, token, longest)
+            (post,) = await simulator.posts()
+            assert post["text"][:10] == longest.replace("\\", "")[:10]
 
     asyncio.run(scenario())
 

@@ -34,7 +34,7 @@ def _seconds(text: str) -> float:
 # The options, each of which is also a variable: --token-seconds is ALLIN_SIMULATOR_TOKEN_SECONDS.
 _OPTIONS: Final[tuple[tuple[str, Callable[[str], Any], str | None, str], ...]] = (
     ("host", str, "127.0.0.1", "address to listen on"),
-    ("port", _port, "7010", "port to listen on; 0: a free one, which the first line of the output names"),
+    ("port", _port, "7080", "port to listen on; 0: a free one, which the first line of the output names"),
     ("seed", int, "0", "decides which requests fail, and by how much latency varies"),
     ("secret", str, "allin-simulator", "signs the tokens; simulators with the same one accept each other's"),
     ("clients", Path, None, "file with the OAuth clients, as for ALLIN_PLATFORMS_FILE; without it any is accepted"),

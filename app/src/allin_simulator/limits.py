@@ -1,4 +1,4 @@
-"""How many requests a connected account has left."""
+"""How many requests are left to those who share an allowance."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from allin_simulator.settings import Knobs
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """``used`` includes the request that is being answered, if it was let in."""
+    """``used`` includes the request that is being answered, and those that were refused."""
 
     limit: int
     used: int
     reset_at: float
     """Unix seconds."""
-    exceeded: bool
+
+    @property
+    def exceeded(self) -> bool:
+        return self.used > self.limit
 
     @property
     def remaining(self) -> int:
@@ -34,22 +37,21 @@ class _Window:
 
 
 class Limits:
-    """Fixed windows, one for each grant; a window starts with the first request in it."""
+    """Fixed windows, one for each allowance; a window starts with the first request in it."""
 
     def __init__(self, remembered: int) -> None:
         self._windows: Recent[str, _Window] = Recent(remembered)
 
-    def use(self, grant: str, knobs: Knobs, now: float) -> Usage | None:
+    def use(self, allowance: str, knobs: Knobs, now: float) -> Usage | None:
         """Count a request. ``None`` where there is no limit."""
         if not knobs.rate_limit:
             return None
-        window = self._windows.get(grant)
+        window = self._windows.get(allowance)
         if window is None or now >= window.started_at + knobs.rate_window_seconds:
             window = _Window(now)
-            self._windows.put(grant, window)
-        exceeded = window.used >= knobs.rate_limit
-        window.used += not exceeded
-        return Usage(knobs.rate_limit, window.used, window.started_at + knobs.rate_window_seconds, exceeded)
+            self._windows.put(allowance, window)
+        window.used += 1
+        return Usage(knobs.rate_limit, window.used, window.started_at + knobs.rate_window_seconds)
 
     def clear(self) -> None:
         self._windows.clear()

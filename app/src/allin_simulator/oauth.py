@@ -278,6 +278,8 @@ def _basic(header: str) -> tuple[str, str]:
 
 
 def _is_redirect(address: str) -> bool:
+    if len(address) > 2000:
+        return False
     try:
         parts = urlsplit(address)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and "#" not in address

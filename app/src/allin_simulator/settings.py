@@ -33,7 +33,8 @@ class Knobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     accept_then_fail_ratio: _Ratio = 0.0
     """Share of the posts that are published, but whose request is answered with 500."""
     rate_limit: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 10_000
-    """Requests that one connected account has in a window; 0: no limit, and no word of one."""
+    """Requests in a window; 0: no limit, and no word of one. Facebook counts the whole client's, Twitter an account's
+    for each operation, the others all of an account's."""
     rate_window_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 900.0
     down: bool = False
     """Connections are closed without an answer."""
@@ -94,11 +95,9 @@ def read_clients(path: Path) -> dict[str, Client]:
         SettingsError: the file cannot be read, or is not what it must be.
     """
     try:
-        clients = msgspec.json.decode(_read(path), type=dict[str, Client])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return msgspec.convert(_read(path), dict[str, Client])
+    except msgspec.ValidationError as error:
         raise SettingsError(f"{path}: {error}") from None
-    _known(path, clients)
-    return clients
 
 
 def read_knobs(path: Path, base: Knobs) -> dict[str, Knobs]:
@@ -107,28 +106,24 @@ def read_knobs(path: Path, base: Knobs) -> dict[str, Knobs]:
     Raises:
         SettingsError: the file cannot be read, or is not what it must be.
     """
-    try:
-        changes = msgspec.json.decode(_read(path), type=dict[str, dict[str, Any]])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: {error}") from None
-    _known(path, changes)
     knobs = {}
-    for platform, values in changes.items():
+    for platform, changes in _read(path).items():
         try:
-            knobs[platform] = base.changed(values)
+            knobs[platform] = base.changed(changes)
         except SettingsError as error:
             raise SettingsError(f"{path}: {platform}: {error}") from None
     return knobs
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    """A JSON object with an object for each of some platforms."""
     try:
-        return path.read_bytes()
+        content = msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, Any]])
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}") from None
-
-
-def _known(path: Path, platforms: Mapping[str, object]) -> None:
-    for name in platforms:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: {error}") from None
+    for name in content:
         if name not in PLATFORMS:
             raise SettingsError(f"{path}: {name!r} is not one of {', '.join(PLATFORMS)}")
+    return content

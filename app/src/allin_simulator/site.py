@@ -118,7 +118,7 @@ class Api:
             raise Refusal(Reason.UNAUTHORIZED, HTTPStatus.UNAUTHORIZED, "The access token is not good, or has ended.")
         if denied := site.token_refusal():
             raise denied
-        usage = site.limits.use(token.grant, site.knobs, now)
+        usage = site.limits.use(platform.allowance(token, self._operation.name), site.knobs, now)
         call = Call(token, now, request.path_params, request.query_params, request.headers, body)
         try:
             response = self._answer_within(usage, call, fate)

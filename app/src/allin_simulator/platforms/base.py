@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import msgspec
 from starlette.responses import Response
@@ -16,6 +16,8 @@ from allin_simulator.limits import Usage
 from allin_simulator.posts import Post, Posts
 from allin_simulator.requests import read_form
 from allin_simulator.tokens import Token
+
+_LONGEST_KEY: Final = 200
 
 
 class Reason(Enum):
@@ -114,6 +116,14 @@ class Platform(ABC):
         """What the platform says of the account's limit; most say something."""
         return {}
 
+    def allowance(self, token: Token, operation: str) -> str:  # noqa: ARG002
+        """Which requests share a rate limit: by default all of one connected account."""
+        return token.grant
+
+    def length(self, text: str) -> int:
+        """The length of a text as the platform counts it."""
+        return len(text)
+
     def token_members(self, token: Token, refresh_seconds: float) -> dict[str, object]:  # noqa: ARG002
         """What the answer with a token has besides the standard's members."""
         return {}
@@ -137,8 +147,8 @@ class Platform(ABC):
         """
         if not isinstance(text, str) or not text.strip():
             raise rejected("The post has no text.")
-        if len(text) > self.text_limit:
-            raise rejected(f"The text has {len(text)} characters; at most {self.text_limit} are possible.")
+        if (length := self.length(text)) > self.text_limit:
+            raise rejected(f"The text has {length} characters; at most {self.text_limit} are possible.")
         return text
 
     def number(self, text: str) -> int:
@@ -153,4 +163,12 @@ class Platform(ABC):
 
 
 def idempotency_key(call: Call) -> str | None:
-    return call.headers.get("idempotency-key")
+    """The key of a request that makes a post, if it has one.
+
+    Raises:
+        Refusal: it is longer than a key can be; keys are remembered.
+    """
+    key = call.headers.get("idempotency-key")
+    if key is not None and len(key) > _LONGEST_KEY:
+        raise rejected("The Idempotency-Key is too long.")
+    return key

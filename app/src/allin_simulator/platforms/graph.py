@@ -91,6 +91,9 @@ class Facebook(Graph):
         content = {"call_count": percent, "total_time": percent // 2, "total_cputime": percent // 4}
         return {"X-App-Usage": msgspec.json.encode(content).decode()}
 
+    def allowance(self, token: Token, operation: str) -> str:  # noqa: ARG002
+        return token.client_id
+
     def metrics(self, figures: Figures) -> dict[str, object]:
         actions = {"like": figures.likes, "comment": figures.comments, "share": figures.shares}
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 
 from starlette.responses import Response
@@ -50,7 +51,10 @@ class LinkedIn(Platform):
             raise rejected("lifecycleState must be PUBLISHED.")
         if content.get("visibility") not in ("PUBLIC", "CONNECTIONS"):
             raise rejected("visibility must be PUBLIC or CONNECTIONS.")
-        post = self.publish(call, content.get("commentary"))
+        commentary = content.get("commentary")
+        # In this platform's "little text", a backslash stands before characters that could begin something else.
+        text = re.sub(r"\\(.)", r"\1", commentary, flags=re.DOTALL) if isinstance(commentary, str) else None
+        post = self.publish(call, text)
         return Response(status_code=HTTPStatus.CREATED, headers={"x-restli-id": f"{_POST}{post.number}"})
 
     def _figures(self, call: Call) -> Response:

@@ -41,6 +41,9 @@ class TikTok(Platform):
         status = HTTPStatus.OK if refusal.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND) else refusal.status
         return json_response({"data": {}, "error": {"code": code, "message": refusal.message, "log_id": ""}}, status)
 
+    def length(self, text: str) -> int:
+        return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
     def token_members(self, token: Token, refresh_seconds: float) -> dict[str, object]:
         return {"open_id": people.user_id(self.name, token.person), "refresh_expires_in": int(refresh_seconds)}
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from http import HTTPStatus
 from http.client import responses
+from typing import Final
 
 from starlette.responses import Response
 
@@ -12,6 +14,9 @@ from allin_simulator.limits import Usage
 from allin_simulator.platforms.base import Call, Operation, Platform, Refusal, not_found
 from allin_simulator.requests import json_response
 from allin_simulator.tokens import Token
+
+_LINK: Final = re.compile(r"https?://\S+")
+_LINK_LENGTH: Final = 23  # whatever it is, as the platform shortens it
 
 
 class Twitter(Platform):
@@ -32,6 +37,13 @@ class Twitter(Platform):
         title = responses.get(refusal.status, "Error")
         content = {"title": title, "detail": refusal.message, "type": "about:blank", "status": refusal.status}
         return json_response(content, refusal.status)
+
+    def allowance(self, token: Token, operation: str) -> str:
+        return f"{token.grant} {operation}"
+
+    def length(self, text: str) -> int:
+        rest, links = _LINK.subn("", text)
+        return links * _LINK_LENGTH + sum(1 if _counts_once(ord(letter)) else 2 for letter in rest)
 
     def usage_headers(self, usage: Usage, token: Token, now: float) -> dict[str, str]:  # noqa: ARG002
         return {
@@ -65,3 +77,8 @@ class Twitter(Platform):
                 "impression_count": figures.impressions,
             }
         return json_response({"data": data})
+
+
+def _counts_once(code: int) -> bool:
+    """Whether a character is one of the documented ranges that count once: Latin to Georgian, and punctuation."""
+    return code <= 4351 or 8192 <= code <= 8205 or 8208 <= code <= 8223 or 8242 <= code <= 8247
