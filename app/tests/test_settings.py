@@ -153,6 +153,10 @@ def test_password_is_in_no_message_and_no_representation() -> None:
         ({"ALLIN_FAULTS_FILE": "/f.json", "ALLIN_ENVIRONMENT": "production"}, ["ALLIN_FAULTS_FILE"]),
         ({"ALLIN_FAULTS_FILE": "/f.json", "ALLIN_ENVIRONMENT": "prod-eu"}, ["ALLIN_FAULTS_FILE"]),
         ({"ALLIN_METRICS_PORT": "7000"}, ["ALLIN_METRICS_PORT"]),
+        (
+            {"ALLIN_CACHE_URL": "redis://:p@h", "ALLIN_CACHE_PASSWORD_FILE": "/p"},
+            ["ALLIN_CACHE_URL", "ALLIN_CACHE_PASSWORD_FILE"],
+        ),
     ],
 )
 def test_values_that_contradict_each_other_are_named(variables: dict[str, str], names: list[str]) -> None:

@@ -465,6 +465,10 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
             "ALLIN_PLATFORMS_FILE needs ALLIN_TOKEN_KEYS_FILE, because the platforms' tokens are kept encrypted;"
             " write a key with: allin-backend make-token-key"
         )
+    if values["cache_password_file"] and urlsplit(values["cache_url"]).password is not None:
+        problems.append(
+            "ALLIN_CACHE_URL and ALLIN_CACHE_PASSWORD_FILE both give a password; take it out of the address"
+        )
     if values["faults_file"] and values["environment"].startswith("prod"):
         problems.append(
             "ALLIN_FAULTS_FILE would break this service on purpose and is refused where ALLIN_ENVIRONMENT begins with"
