@@ -14,8 +14,11 @@ from starlette.testclient import TestClient
 
 from allin_backend.app import create_app
 from allin_backend.settings import Settings
+from redis_server import redis_server
 from services import PostgreSQL
 from support import database_url, make_database, make_settings, sign_up
+
+__all__ = ["redis_server"]
 
 
 @pytest.fixture

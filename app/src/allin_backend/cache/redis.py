@@ -32,9 +32,10 @@ class RedisStore:
         self._client: Final = Redis.from_pool(
             BlockingConnectionPool(
                 max_connections=CONNECTIONS,
-                timeout=timeout,
-                socket_timeout=timeout,
-                socket_connect_timeout=timeout,
+                # Each step's own limit is off: ``_within_limit`` ends their sum.
+                timeout=None,
+                socket_timeout=None,
+                socket_connect_timeout=None,
                 retry=Retry(NoBackoff(), 0),
                 # Version 2 is enough for three commands, and spares a new connection one exchange; so does no name.
                 protocol=2,
@@ -57,7 +58,6 @@ class RedisStore:
 
     async def _within_limit(self, command: Awaitable[Any]) -> Any:
         try:
-            # The client's own limits hold for each step of a command; this one holds for their sum.
             async with asyncio.timeout(self._timeout):
                 return await command
         except TimeoutError:
