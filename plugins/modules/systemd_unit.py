@@ -17,6 +17,7 @@ description:
   - After a run that died half-way the next run repairs the rest. It reloads systemd when systemd has not read the file
     yet, and it reports C(changed), so that the handler restarts, when the running unit is older than its file.
   - Drop-ins in C(<name>.d) belong to somebody else. They stay, and are named in the result.
+  - A template with O(instances) is treated like that for all of them. Whatever else runs of it is stopped.
 options:
   name:
     description: Full name of the unit, for example V(prometheus.service). A template is written as V(name@.service).
@@ -30,9 +31,24 @@ options:
     description:
       - Whether the unit is started at boot.
       - Needs an C([Install]) section.
-      - Set it to V(false) for a unit that a timer or a socket starts, and for a template.
+      - Set it to V(false) for a unit that a timer or a socket starts, and for a template, whose instances a target
+        wants.
     type: bool
     default: true
+  instances:
+    description:
+      - Of a template, the instances that O(state) is about. Every other instance that runs is stopped.
+      - Without any, a template is only written.
+    type: list
+    elements: str
+    default: []
+  absent:
+    description:
+      - Units that this one replaces, for example V(worker.service) where it became V(worker@.service). They are stopped
+        with their instances and disabled, and their files are removed. Only names that nobody else writes belong here.
+    type: list
+    elements: str
+    default: []
   state:
     description:
       - V(started) starts the unit when its file was already right and it is inactive or failed.
@@ -75,6 +91,15 @@ EXAMPLES = r"""
     mask: [prometheus-alertmanager.service]
   notify: Restart alertmanager
 
+- name: Install three workers where there was one
+  systemd_unit:
+    name: worker@.service
+    content: "{{ lookup('template', 'worker.j2') }}"
+    enabled: false
+    instances: ['1', '2', '3']
+    absent: [worker.service]
+  notify: Restart worker
+
 - name: Install a service that its timer starts
   systemd_unit:
     name: backup.service
@@ -113,8 +138,15 @@ reloaded:
   description: systemd was told to read its unit files again.
   type: bool
   returned: success
+removed:
+  description: Units of O(absent) that were there, and instances that ran and are none of O(instances).
+  type: list
+  elements: str
+  returned: success
 active_state:
-  description: What systemd says of the unit at the end, for example V(active), V(inactive) or V(failed).
+  description:
+    - What systemd says of the unit at the end, for example V(active), V(inactive) or V(failed).
+    - Of a template with instances, V(active) when all of them are.
   type: str
   returned: success
 drop_ins:
@@ -126,13 +158,17 @@ unit_file:
   description: Path of the unit file.
   type: str
   returned: success
-previous_content:
-  description: Text of the unit file that this task replaced, to put it back. Empty without such a file or change.
-  type: str
+previous:
+  description:
+    - What this task replaced, to put it back. Its C(name) and C(content) are parameters of this module, and
+      C(instances) are those that ran. That is this unit, or the first unit of O(absent) that was there in its place.
+    - Empty where nothing was replaced.
+  type: dict
   returned: success
 """
 
 import contextlib
+import fnmatch
 import os
 import re
 import stat
@@ -180,6 +216,16 @@ CLOCK_SLACK = 0.1
 def is_template(name: str) -> bool:
     """Say whether `name` is a template such as `worker@.service`, which itself never runs."""
     return "@." in name
+
+
+def instance_of(template: str, instance: str) -> str:
+    """Return the name of an instance: `worker@.service` and `1` give `worker@1.service`."""
+    return template.replace("@.", f"@{instance}.")
+
+
+def is_down(unit: dict[str, str]) -> bool:
+    """Say whether a unit, by what systemd says of it, neither runs nor is about to."""
+    return unit.get("ActiveState", "inactive") in ("inactive", "failed")
 
 
 def install_section(text: str) -> dict[str, list[str]]:
@@ -251,8 +297,12 @@ class Plan:
     permissions: bool = False
     enabling: str = ""  # the systemctl verb: enable, reenable or disable
     reload: bool = False
-    start: bool = False
-    stop: bool = False
+    start: list[str] = field(default_factory=list)
+    stop: list[str] = field(default_factory=list)
+    surplus: list[str] = field(default_factory=list)  # instances that nobody wants any more
+    replaced: list[str] = field(default_factory=list)  # units whose place this one takes
+    replaced_running: list[str] = field(default_factory=list)
+    replaced_enabled: list[str] = field(default_factory=list)
     restart_due: bool = False
     stop_others: list[str] = field(default_factory=list)
     disable_others: list[str] = field(default_factory=list)
@@ -264,10 +314,15 @@ class Plan:
         return list(dict.fromkeys([*self.stop_others, *self.disable_others, *self.mask]))
 
     @property
+    def removed(self) -> list[str]:
+        """Units that are no more."""
+        return [*self.replaced, *self.surplus]
+
+    @property
     def changed(self) -> bool:
         """Whether there is anything to do or to tell the handlers."""
         work = (self.write, self.permissions, self.enabling, self.reload, self.start, self.stop, self.restart_due)
-        return any(work) or bool(self.masked)
+        return any(work) or bool(self.masked or self.removed)
 
 
 class SystemdUnit:
@@ -280,6 +335,8 @@ class SystemdUnit:
         self.enabled: bool = module.params["enabled"]
         self.state: str = module.params["state"]
         self.masks: list[str] = list(dict.fromkeys(module.params["mask"]))
+        self.instances: list[str] = list(dict.fromkeys(module.params["instances"]))
+        self.absent: list[str] = list(dict.fromkeys(module.params["absent"]))
         self.unit_dir = Path(module.params["unit_dir"])
         self.path = self.unit_dir / self.name
         self.systemctl: str = module.get_bin_path("systemctl", required=True)
@@ -288,7 +345,8 @@ class SystemdUnit:
         self.permissions_wrong = False
         self.unit: dict[str, str] = {}
         self.others: dict[str, dict[str, str]] = {}
-        self.instances: list[dict[str, str]] = []
+        self.loaded: dict[str, dict[str, str]] = {}  # instances of this template that systemd knows
+        self.replaced: dict[str, dict[str, dict[str, str]]] = {}  # absent unit that is there -> it and its instances
 
     def fail(self, message: str, **more: object) -> NoReturn:
         """End the module with a message for a person."""
@@ -299,17 +357,21 @@ class SystemdUnit:
 
     def check_parameters(self) -> None:
         """Refuse what cannot work, before anything is read or changed."""
-        for name in [self.name, *self.masks]:
+        for name in [self.name, *self.masks, *self.absent, *(instance_of(self.name, one) for one in self.instances)]:
             if not UNIT_NAME.fullmatch(name):
                 self.fail(f"name: {name!r} is not the full name of a unit. Write for example: prometheus.service")
         if self.name in self.masks:
             self.fail(f"mask: {self.name} is the unit itself; take it off the list.")
+        if self.name in self.absent:
+            self.fail(f"absent: {self.name} is the unit itself; take it off the list.")
+        if self.instances and not is_template(self.name):
+            self.fail(f"instances: {self.name} is no template; that would be {self.name.replace('.', '@.', 1)}.")
         if not self.content.strip():
             self.fail(f"content: the text of {self.name} is empty. Write the whole unit file.")
-        if is_template(self.name) and (self.enabled or self.state != "present"):
+        if is_template(self.name) and (self.enabled or (self.state != "present" and not self.instances)):
             self.fail(
                 f"{self.name} is a template, which itself is neither enabled nor started. "
-                "Set enabled: false and state: present, and name an instance where you use it."
+                "Set enabled: false, and either name its instances or set state: present."
             )
         if self.enabled and not install_section(self.content).keys() & {*INSTALL_LINKS, "Also"}:
             self.fail(
@@ -340,20 +402,35 @@ class SystemdUnit:
 
     def read_systemd(self) -> None:
         """Ask systemd for everything at once."""
-        names = list(self.masks)
-        patterns = []
-        if is_template(self.name):
-            # A template cannot be asked for, its loaded instances can.
-            patterns.append(self.name.replace("@.", "@*."))
-        else:
+        there = [
+            name for name in self.absent if (self.unit_dir / name).is_file() and not (self.unit_dir / name).is_symlink()
+        ]
+        names = [*self.masks, *(name for name in there if not is_template(name))]
+        # A template cannot be asked for, its loaded instances can.
+        patterns = {name: instance_of(name, "*") for name in [self.name, *there] if is_template(name)}
+        if not is_template(self.name):
             names.insert(0, self.name)
-        output = self.run("show", f"--property={','.join(PROPERTIES)}", "--", *names, *patterns)
+        output = self.run("show", f"--property={','.join(PROPERTIES)}", "--", *names, *patterns.values())
         try:
-            found, self.instances = parse_show(output, names)
+            found, extra = parse_show(output, names)
         except ValueError as error:
             self.fail(f"systemctl show gave an answer that does not fit the question: {error}.", stdout=output)
+        instances = {
+            template: {unit["Id"]: unit for unit in extra if fnmatch.fnmatchcase(unit.get("Id", ""), pattern)}
+            for template, pattern in patterns.items()
+        }
         self.unit = found.pop(self.name, {})
+        self.loaded = instances.get(self.name, {})
+        self.replaced = {name: instances[name] if is_template(name) else {name: found.pop(name)} for name in there}
         self.others = found
+
+    @property
+    def targets(self) -> dict[str, dict[str, str]]:
+        """What `state` is about: the unit itself, or the instances of a template, with what systemd says of each."""
+        if not is_template(self.name):
+            return {self.name: self.unit}
+        names = [instance_of(self.name, one) for one in self.instances]
+        return {name: self.loaded.get(name, {}) for name in names}
 
     def run(self, *arguments: str) -> str:
         """Run systemctl and return what it printed; end the module when it fails."""
@@ -375,19 +452,33 @@ class SystemdUnit:
         plan.enabling = self.plan_enabling()
         stale = self.is_stale()
         self.plan_masks(plan)
-        plan.reload = plan.write or stale or bool(plan.enabling or plan.mask or plan.disable_others)
+        self.plan_replaced(plan)
+        plan.reload = plan.write or stale or bool(plan.enabling or plan.mask or plan.disable_others or plan.replaced)
         plan.reload = plan.reload or any(self.is_unread_mask(name) for name in self.masks)
-        active = self.unit.get("ActiveState", "inactive")
         handler_starts_it = plan.write or stale
         if self.state == "started" and not handler_starts_it:
-            plan.start = active in ("inactive", "failed")
-            plan.restart_due = active == "active" and self.runs_older_file()
-        plan.stop = self.state == "stopped" and active not in ("inactive", "failed")
+            plan.start = [name for name, unit in self.targets.items() if is_down(unit)]
+            plan.restart_due = any(self.runs_older_file(unit) for unit in self.targets.values())
+        if self.state == "stopped":
+            plan.stop = [name for name, unit in self.targets.items() if not is_down(unit)]
+        if self.instances:
+            plan.surplus = [
+                name for name, unit in self.loaded.items() if name not in self.targets and not is_down(unit)
+            ]
         return plan
+
+    def plan_replaced(self, plan: Plan) -> None:
+        """Plan the end of the units whose place this one takes."""
+        for name, units in self.replaced.items():
+            plan.replaced.append(name)
+            plan.replaced_running.extend(one for one, unit in units.items() if not is_down(unit))
+            plan.replaced_enabled.extend(
+                one for one, unit in units.items() if unit.get("UnitFileState") in ("enabled", "enabled-runtime")
+            )
 
     def is_stale(self) -> bool:
         """Say whether systemd still knows the unit as it was before its file changed."""
-        return any(unit.get("NeedDaemonReload") == "yes" for unit in [self.unit, *self.instances])
+        return any(unit.get("NeedDaemonReload") == "yes" for unit in [self.unit, *self.loaded.values()])
 
     def plan_enabling(self) -> str:
         """Return the systemctl verb that makes the boot links right, or nothing."""
@@ -436,9 +527,11 @@ class SystemdUnit:
         """Say whether unit `name` is masked on disk and systemd has not read that yet."""
         return self.is_masked(name) and self.others[name].get("LoadState") == "loaded"
 
-    def runs_older_file(self) -> bool:
-        """Say whether the unit became active before its file was written."""
-        since_boot = self.unit.get("ActiveEnterTimestampMonotonic", "0")
+    def runs_older_file(self, unit: dict[str, str]) -> bool:
+        """Say whether a unit became active before its file was written. A target runs nothing, so it never did."""
+        since_boot = unit.get("ActiveEnterTimestampMonotonic", "0")
+        if unit.get("ActiveState") != "active" or self.name.endswith(".target"):
+            return False
         if not since_boot.isdigit() or since_boot == "0":
             return False
         now = time.time()
@@ -509,6 +602,13 @@ class SystemdUnit:
 
     def apply(self, plan: Plan) -> None:
         """Do what was planned. Every step may be repeated, so that a run that died is mended by the next."""
+        if plan.replaced_running or plan.surplus:
+            self.run("stop", "--", *plan.replaced_running, *plan.surplus)
+        if plan.replaced_enabled:
+            self.run("disable", "--no-reload", "--", *plan.replaced_enabled)
+        for name in plan.replaced:
+            # Last: as long as the file is there, the next run knows that something is left to do.
+            (self.unit_dir / name).unlink(missing_ok=True)
         if plan.stop_others:
             self.run("stop", "--", *plan.stop_others)
         if plan.disable_others:
@@ -528,22 +628,42 @@ class SystemdUnit:
         if plan.reload:
             self.run("daemon-reload")
         if plan.start:
-            if self.unit.get("ActiveState") == "failed":
+            failed = [name for name in plan.start if self.targets[name].get("ActiveState") == "failed"]
+            if failed:
                 # Else a unit that failed too often is refused with "start request repeated too quickly".
-                self.run("reset-failed", "--", self.name)
-            self.run("start", "--", self.name)
+                self.run("reset-failed", "--", *failed)
+            self.run("start", "--", *plan.start)
         if plan.stop:
-            self.run("stop", "--", self.name)
+            self.run("stop", "--", *plan.stop)
 
     def active_state(self, plan: Plan) -> str:
         """Return what systemd says of the unit, asking again only where this task may have changed it."""
+        states = [unit.get("ActiveState", "inactive") for unit in self.targets.values()]
         if not self.module.check_mode and (plan.start or plan.stop):
-            return self.run("show", "--property=ActiveState", "--value", "--", self.name).strip()
-        return self.unit.get("ActiveState", "inactive")
+            states = self.run("show", "--property=ActiveState", "--value", "--", *self.targets).split()
+        return next((state for state in states if state != "active"), "active") if states else "inactive"
+
+    def previous(self, plan: Plan) -> dict[str, object]:
+        """Return what a rollback has to put back: parameters of this module, or nothing."""
+        for name, units in self.replaced.items():
+            running = [one for one, unit in units.items() if not is_down(unit)]
+            content = (self.unit_dir / name).read_bytes().decode("utf-8", "surrogateescape")
+            return self.as_parameters(name, content, running)
+        running = [name for name, unit in self.loaded.items() if not is_down(unit)]
+        if self.exists and (plan.write or plan.surplus or (is_template(self.name) and plan.start)):
+            return self.as_parameters(self.name, self.before, running)
+        return {}
+
+    @staticmethod
+    def as_parameters(name: str, content: str, running: list[str]) -> dict[str, object]:
+        """Return a unit and the instances of it that run as parameters of this module."""
+        start, _, end = name.partition("@")
+        instances = [one.removeprefix(f"{start}@").removesuffix(end) for one in running] if is_template(name) else []
+        return {"name": name, "content": content, "instances": sorted(instances)}
 
     def drop_ins(self) -> list[str]:
         """Return the drop-in files of the unit, those systemd has read and those it has not."""
-        found = {path for unit in [self.unit, *self.instances] for path in unit.get("DropInPaths", "").split()}
+        found = {path for unit in [self.unit, *self.loaded.values()] for path in unit.get("DropInPaths", "").split()}
         found.update(str(path) for path in self.unit_dir.glob(f"{self.name}.d/*.conf"))
         return sorted(found)
 
@@ -555,18 +675,18 @@ class SystemdUnit:
             after = {"before_header": header, "after_header": header, "after": self.content}
             diffs.append({"before": self.before.encode("utf-8", "replace").decode(), **after})
         now, then = self.unit.get("UnitFileState") or "unknown", "disabled" if plan.enabling == "disable" else "enabled"
-        active = self.unit.get("ActiveState", "inactive")
         states = [
             (plan.permissions, "mode and owner", "wrong", "0644 root root"),
             (bool(plan.enabling), "at boot", now, "enabled for other units" if plan.enabling == "reenable" else then),
             (plan.reload and not plan.write, "read by systemd", "no", "yes"),
-            (plan.start, "running", active, "active"),
-            (plan.stop, "running", active, "inactive"),
+            *((True, self.running(name), self.state_of(name), "active") for name in plan.start),
+            *((True, self.running(name), self.state_of(name), "inactive") for name in plan.stop),
             (plan.restart_due, "running", "with an older unit file", "to be restarted by a handler"),
             *(
                 (True, name, self.others[name].get("ActiveState", "inactive"), "stopped and masked")
                 for name in plan.masked
             ),
+            *((True, name, "present", "stopped and removed") for name in plan.removed),
         ]
         changes = [(label, before, after) for due, label, before, after in states if due]
         if changes:
@@ -581,6 +701,14 @@ class SystemdUnit:
             )
         return diffs
 
+    def running(self, name: str) -> str:
+        """Return how the diff calls the state of a unit."""
+        return "running" if name == self.name else f"{name} running"
+
+    def state_of(self, name: str) -> str:
+        """Return what systemd said of one of the targets."""
+        return self.targets[name].get("ActiveState", "inactive")
+
     def main(self) -> NoReturn:
         """Run the whole and print the result."""
         self.check_parameters()
@@ -589,21 +717,23 @@ class SystemdUnit:
         plan = self.plan()
         if plan.write and self.module.params["verify"]:
             self.verify()
+        previous = self.previous(plan)  # before its file goes
         if not self.module.check_mode:
             self.apply(plan)
         result: dict[str, object] = {
             "changed": plan.changed,
             "unit_changed": plan.write or self.is_stale(),
             "restart_due": plan.restart_due,
-            "started": plan.start,
-            "stopped": plan.stop,
+            "started": bool(plan.start),
+            "stopped": bool(plan.stop),
             "enabled_changed": bool(plan.enabling),
             "masked": plan.masked,
+            "removed": plan.removed,
             "reloaded": plan.reload,
             "active_state": self.active_state(plan),
             "drop_ins": self.drop_ins(),
             "unit_file": str(self.path),
-            "previous_content": self.before if plan.write and self.exists else "",
+            "previous": previous,
         }
         if self.module._diff:
             result["diff"] = self.diff(plan)
@@ -619,6 +749,8 @@ def main() -> None:
             "content": {"type": "str", "required": True},
             "enabled": {"type": "bool", "default": True},
             "state": {"type": "str", "choices": ["started", "stopped", "present"], "default": "started"},
+            "instances": {"type": "list", "elements": "str", "default": []},
+            "absent": {"type": "list", "elements": "str", "default": []},
             "mask": {"type": "list", "elements": "str", "default": []},
             "mask_missing": {"type": "bool", "default": False},
             "verify": {"type": "bool", "default": True},

@@ -26,7 +26,7 @@ arm==4.0 ; platform_machine == 'aarch64' \\
 
 
 def names(text: str) -> set[str]:
-    return set(re.findall(r"^([A-Za-z0-9_.-]+)==", text, re.MULTILINE))
+    return set(re.findall(r"^([A-Za-z0-9_.-]+)(?:\[[a-z,]+\])?==", text, re.MULTILINE))
 
 
 @pytest.mark.parametrize(

@@ -390,10 +390,11 @@ def test_a_mask_of_our_own_unit_gives_way(host: Host) -> None:
 
 
 def test_the_replaced_text_is_returned_so_that_it_can_be_put_back(host: Host) -> None:
-    assert host.run()["previous_content"] == ""
-    assert host.run(content=UNIT.replace("true", "false"))["previous_content"] == UNIT
+    assert host.run()["previous"] == {}
+    changed = host.run(content=UNIT.replace("true", "false"))
+    assert changed["previous"] == {"name": NAME, "content": UNIT, "instances": []}
     host.handler()
-    assert host.run(content=UNIT.replace("true", "false"))["previous_content"] == ""
+    assert host.run(content=UNIT.replace("true", "false"))["previous"] == {}
 
 
 def test_drop_ins_are_named_and_stay(host: Host) -> None:
@@ -737,9 +738,135 @@ def test_a_running_instance_shows_that_its_template_was_not_read(host: Host) -> 
     assert host.run(**request)["changed"] is False
 
 
+WORKERS: dict[str, Any] = {"name": "worker@.service", "enabled": False, "state": "started", "instances": ["1", "2"]}
+
+
+def running(host: Host) -> set[str]:
+    return {name for name, state in host.state["active"].items() if state == "active"}
+
+
+def workers_run(host: Host) -> None:
+    host.run(**WORKERS)
+    for number in (1, 2):
+        host.handler(f"worker@{number}.service")
+    host.calls()
+
+
+def test_new_instances_are_left_to_the_handler(host: Host) -> None:
+    result = host.run(**WORKERS)
+    assert (result["changed"], result["started"], result["active_state"]) == (True, False, "inactive")
+    assert host.calls() == ["show worker@*.service", "verify worker@.service", "daemon-reload"]
+
+
+def test_instances_without_change_are_one_command(host: Host) -> None:
+    workers_run(host)
+    result = host.run(**WORKERS)
+    assert (result["changed"], result["active_state"], result["previous"]) == (False, "active", {})
+    assert host.calls() == ["show worker@*.service"]
+
+
+def test_an_instance_that_is_down_is_started(host: Host) -> None:
+    workers_run(host)
+    host.set(active={"worker@1.service": "active", "worker@2.service": "failed"})
+    result = host.run(**WORKERS)
+    assert (result["started"], result["active_state"]) == (True, "active")
+    assert host.calls() == [
+        "show worker@*.service",
+        "reset-failed worker@2.service",
+        "start worker@2.service",
+        "show --value worker@1.service worker@2.service",
+    ]
+
+
+def test_one_instance_more_is_started_and_one_less_is_stopped(host: Host) -> None:
+    workers_run(host)
+    more = host.run(**WORKERS | {"instances": ["1", "2", "3"]})
+    assert running(host) == {f"worker@{number}.service" for number in (1, 2, 3)}
+    assert more["previous"] == {"name": "worker@.service", "content": UNIT, "instances": ["1", "2"]}
+    less = host.run(**WORKERS | {"instances": ["1"]})
+    assert running(host) == {"worker@1.service"}
+    assert less["removed"] == ["worker@2.service", "worker@3.service"]
+    assert less["previous"]["instances"] == ["1", "2", "3"]
+    assert host.run(**WORKERS | {"instances": ["1"]})["changed"] is False
+
+
+def test_an_instance_that_runs_an_older_file_asks_for_the_restart_again(host: Host) -> None:
+    workers_run(host)
+    host.set(since=host.state["since"] | {"worker@2.service": 1})
+    assert host.run(**WORKERS)["restart_due"] is True
+
+
+def test_a_target_never_runs_an_older_file(host: Host) -> None:
+    """It has no process that a restart would renew, so nobody restarts it."""
+    target: dict[str, Any] = {"name": "worker.target", "content": "[Install]\nWantedBy=multi-user.target\n"}
+    host.run(**target)
+    host.set(active={"worker.target": "active"}, since={"worker.target": 1})
+    assert host.run(**target)["changed"] is False
+
+
+def test_instances_take_the_place_of_one_unit_and_give_it_back(host: Host) -> None:
+    host.run(name="worker.service")
+    host.handler("worker.service")
+    instances = host.run(**WORKERS, absent=["worker.service"])
+    assert instances["removed"] == ["worker.service"]
+    assert instances["previous"] == {"name": "worker.service", "content": UNIT, "instances": []}
+    assert (host.state["enabled"], running(host)) == ({}, set())
+    assert not (host.units / "worker.service").exists()
+    for number in (1, 2):
+        host.handler(f"worker@{number}.service")
+    assert host.run(**WORKERS, absent=["worker.service"])["changed"] is False
+
+    (host.units / "worker.target").write_text(UNIT)
+    active = host.state["active"] | {"worker.target": "active"}
+    host.set(enabled={"worker.target": ["multi-user.target"]}, active=active)
+    single = host.run(name="worker.service", absent=["worker@.service", "worker.target"])
+    assert single["removed"] == ["worker@.service", "worker.target"]
+    assert single["previous"] == {"name": "worker@.service", "content": UNIT, "instances": ["1", "2"]}
+    assert (host.state["enabled"].keys(), running(host)) == ({"worker.service"}, set())
+    assert sorted(path.name for path in host.units.iterdir()) == ["worker.service"]
+
+
+def test_a_mask_of_somebody_else_is_not_removed(host: Host) -> None:
+    host.installed()
+    (host.units / "worker.target").symlink_to("/dev/null")
+    assert host.run(absent=["worker.target"])["changed"] is False
+
+
+@pytest.mark.parametrize("situation", [nothing, workers_run])
+@pytest.mark.parametrize(
+    "request_",
+    [
+        WORKERS,
+        WORKERS | {"instances": ["2", "3"]},
+        WORKERS | {"content": UNIT.replace("true", "false")},
+        WORKERS | {"state": "stopped"},
+        {"name": "worker.service", "absent": ["worker@.service"]},
+    ],
+)
+def test_check_mode_foretells_what_becomes_of_instances(
+    host: Host, situation: Callable[[Host], None], request_: dict[str, Any]
+) -> None:
+    situation(host)
+    host.calls()
+    before = host.snapshot(), host.state["enabled"], host.state["active"]
+    foretold = host.run(check=True, **request_)
+    assert {call.split()[0] for call in host.calls()} <= {"show", "verify"}
+    assert (host.snapshot(), host.state["enabled"], host.state["active"]) == before
+    done = host.run(**request_)
+    for result in (foretold, done):
+        for key in ("active_state", "invocation", "warnings"):
+            result.pop(key, None)
+    assert foretold == done
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
+        ({"instances": ["1"]}, "is no template; that would be prometheus@.service"),
+        ({"name": "worker@.service", "instances": ["a/b"], "enabled": False}, "is not the full name of a unit"),
+        ({"name": "worker@.service", "instances": ["1"]}, "is a template"),
+        ({"absent": [NAME]}, "is the unit itself"),
+        ({"absent": ["../x.service"]}, "is not the full name of a unit"),
         ({"name": "prometheus"}, "'prometheus' is not the full name of a unit"),
         ({"name": "../x.service"}, "is not the full name of a unit"),
         ({"mask": ["a/b.service"]}, "is not the full name of a unit"),
