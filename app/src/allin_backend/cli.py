@@ -25,10 +25,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check = commands.add_parser(
         "check-config", help="check the configuration and the files it names, without touching the database"
     )
-    check.add_argument(
-        "--env-file", type=Path, metavar="PATH", help="check this systemd EnvironmentFile instead of the environment"
-    )
-    commands.add_parser("migrate", help="bring the database to this release's schema; safe to repeat")
+    migrating = commands.add_parser("migrate", help="bring the database to this release's schema; safe to repeat")
+    migrating.add_argument("--dry-run", action="store_true", help="only say what there is to do")
+    for command in (check, migrating):
+        command.add_argument(
+            "--env-file",
+            type=Path,
+            metavar="PATH",
+            help="read this systemd EnvironmentFile instead of the environment; - is the standard input",
+        )
     commands.add_parser("make-token-key", help="print a new key for the file that ALLIN_TOKEN_KEYS_FILE names")
     commands.add_parser("version", help="print the version")
     options = parser.parse_args(arguments)
@@ -40,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(make_key())
         return 0
     try:
-        environ = _read(options.env_file) if options.command == "check-config" and options.env_file else os.environ
+        named = None if options.command == "serve" else options.env_file
+        environ = os.environ if named is None else _read(named)
         loaded = settings.load(environ)
         check_files(loaded)
     except settings.ConfigurationError as error:
@@ -53,22 +59,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("allin-backend: the configuration is valid")
         return 0
     if options.command == "migrate":
-        return _migrate(loaded)
+        return _migrate(loaded, dry_run=options.dry_run)
     # Only now: checking a configuration needs no web server.
     from allin_backend.server import serve
 
     return serve(loaded)
 
 
-def _migrate(loaded: settings.Settings) -> int:
+def _migrate(loaded: settings.Settings, *, dry_run: bool) -> int:
     from allin_backend.database.engine import DatabaseUnavailableError
     from allin_backend.database.migrate import migrate
     from allin_backend.database.revision import SchemaError
 
-    password_file = loaded.database_password_file
-    timeout = loaded.database_timeout_seconds
+    work = migrate(
+        loaded.database_url,
+        timeout=loaded.database_timeout_seconds,
+        password_file=loaded.database_password_file,
+        dry_run=dry_run,
+    )
     try:
-        print(asyncio.run(migrate(loaded.database_url, timeout=timeout, password_file=password_file)))
+        print(asyncio.run(work))
     except (DatabaseUnavailableError, SchemaError) as error:
         print(f"allin-backend: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -77,7 +87,7 @@ def _migrate(loaded: settings.Settings) -> int:
 
 def _read(path: Path) -> Mapping[str, str]:
     try:
-        return env_file.parse(path.read_text(encoding="utf-8"))
+        return env_file.parse(sys.stdin.read() if path == Path("-") else path.read_text(encoding="utf-8"))
     except OSError as error:
         raise settings.ConfigurationError([f"{path}: {error.strerror}; name a file that can be read"]) from None
     except UnicodeDecodeError:

@@ -42,11 +42,11 @@ class Migration:
         return f"schema {self.before} -> {self.after}"
 
 
-async def migrate(url: URL, *, timeout: float, password_file: Path | None = None) -> Migration:
+async def migrate(url: URL, *, timeout: float, password_file: Path | None = None, dry_run: bool = False) -> Migration:
     """Apply the migrations that are missing, all or none. Several processes may do so at once: the first does it all.
 
     A database that release 0.1.0 made is taken over as it is. ``timeout`` is the longest wait, in seconds, for the
-    connection and for the locks of statements that are running.
+    connection and for the locks of statements that are running. ``dry_run`` only looks and changes nothing.
 
     Raises:
         DatabaseUnavailableError: with the reason.
@@ -59,10 +59,15 @@ async def migrate(url: URL, *, timeout: float, password_file: Path | None = None
         else postgresql_arguments(password_file, connect=timeout, statement=_STATEMENT_SECONDS)
     )
     engine = create_async_engine(url, poolclass=NullPool, connect_args=arguments, hide_parameters=True)
+    file = Path(url.database or "") if sqlite else None
     try:
-        if sqlite:
-            _keep_write_ahead_log(Path(url.database or ""), timeout)
+        if file is not None and dry_run and not file.exists():
+            return _wanted(NONE)
+        if file is not None and not dry_run:
+            _keep_write_ahead_log(file, timeout)
         async with engine.connect() as connection:
+            if dry_run:
+                return _wanted(await connection.run_sync(_found))
             migration = await connection.run_sync(_upgrade, timeout)
             await connection.commit()
     except (SQLAlchemyError, sqlite3.Error, OSError, ConfigurationError) as error:
@@ -77,14 +82,20 @@ async def migrate(url: URL, *, timeout: float, password_file: Path | None = None
 def _upgrade(connection: Connection, timeout: float) -> Migration:
     _take_turn(connection, timeout)
     found = _found(connection)
-    revision.require(found, at_least=NONE)
+    migration = _wanted(found)
     config = Config()
     config.set_main_option("script_location", "allin_backend.database:migrations")
     config.attributes["connection"] = connection
     if found != NONE and not inspect(connection).has_table(alembic_version.name):
         command.stamp(config, found)
-    if found < revision.REVISION:
-        command.upgrade(config, revision.REVISION)
+    if found < migration.after:
+        command.upgrade(config, migration.after)
+    return migration
+
+
+def _wanted(found: str) -> Migration:
+    """What there is to do at revision ``found``; a database of the next release is left as it is."""
+    revision.require(found, at_least=NONE)
     return Migration(found, max(found, revision.REVISION))
 
 
