@@ -44,8 +44,9 @@ options:
     default: []
   absent:
     description:
-      - Units that this one replaces, for example V(worker.service) where it became V(worker@.service). They are stopped
-        with their instances and disabled, and their files are removed. Only names that nobody else writes belong here.
+      - Units that there must not be beside this one, for example V(worker.service) where it became V(worker@.service).
+        They are stopped with their instances and disabled, and their files are removed. Only names that nobody else
+        writes belong here.
     type: list
     elements: str
     default: []
@@ -161,7 +162,8 @@ unit_file:
 previous:
   description:
     - What this task replaced, to put it back. Its C(name) and C(content) are parameters of this module, and
-      C(instances) are those that ran. That is this unit, or the first unit of O(absent) that was there in its place.
+      C(instances) are those that ran. That is this unit, or what was there in its place, the first unit of O(absent)
+      with the same name before C(@) or the dot.
     - Empty where nothing was replaced.
   type: dict
   returned: success
@@ -221,6 +223,11 @@ def is_template(name: str) -> bool:
 def instance_of(template: str, instance: str) -> str:
     """Return the name of an instance: `worker@.service` and `1` give `worker@1.service`."""
     return template.replace("@.", f"@{instance}.")
+
+
+def stem(name: str) -> str:
+    """Return the name of the service that a unit belongs to: `worker` of `worker@.service` and of `worker.target`."""
+    return re.split("[@.]", name, maxsplit=1)[0]
 
 
 def is_down(unit: dict[str, str]) -> bool:
@@ -646,6 +653,8 @@ class SystemdUnit:
     def previous(self, plan: Plan) -> dict[str, object]:
         """Return what a rollback has to put back: parameters of this module, or nothing."""
         for name, units in self.replaced.items():
+            if stem(name) != stem(self.name):
+                continue
             running = [one for one, unit in units.items() if not is_down(unit)]
             content = (self.unit_dir / name).read_bytes().decode("utf-8", "surrogateescape")
             return self.as_parameters(name, content, running)

@@ -826,6 +826,13 @@ def test_instances_take_the_place_of_one_unit_and_give_it_back(host: Host) -> No
     assert sorted(path.name for path in host.units.iterdir()) == ["worker.service"]
 
 
+def test_another_service_that_goes_is_nothing_to_put_back(host: Host) -> None:
+    host.run(name="helper.service")
+    host.installed()
+    result = host.run(absent=["helper.service"])
+    assert (result["removed"], result["previous"]) == (["helper.service"], {})
+
+
 def test_a_mask_of_somebody_else_is_not_removed(host: Host) -> None:
     host.installed()
     (host.units / "worker.target").symlink_to("/dev/null")
