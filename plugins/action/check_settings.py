@@ -421,6 +421,35 @@ def check_not_placeholder_list(value: object) -> str | None:
     return None
 
 
+def check_secret(value: object) -> str | None:
+    """Password of one line, which somebody really chose."""
+    if not isinstance(value, str) or not value.strip() or re.search(r"[\x00-\x1f\x7f]", value):
+        return "is not a text of one line"
+    return "is a placeholder, put the real value there" if PLACEHOLDER.search(value) else None
+
+
+def check_fernet_key(value: object) -> str | None:
+    """Key of Fernet, 32 bytes in URL-safe Base64."""
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]{43}=", value):
+        return None
+    return "is not a key of Fernet (44 characters, as `allin-backend make-token-key` prints one)"
+
+
+def check_cache_url(value: object) -> str | None:
+    """Where the backend's cache is."""
+    words = "is not a cache (memory: or a Redis server, redis://host:port/number, rediss:// with TLS)"
+    if value == "memory:":
+        return None
+    if not isinstance(value, str) or not re.match(r"rediss?://", value):
+        return words
+    try:
+        path = urlsplit(value).path
+    except ValueError:
+        return words
+    same = re.sub(r"^redis", "http", value)
+    return None if check_url(same) is None and re.fullmatch(r"(/[0-9]{0,3})?", path) else words
+
+
 FORMATS: dict[str, Format] = {
     "port": Format(check_port, "9090"),
     "duration": Format(check_duration, "30s"),
@@ -442,6 +471,9 @@ FORMATS: dict[str, Format] = {
     "positive": Format(check_positive, "1"),
     "unix_mode": Format(check_unix_mode, "'0640'"),
     "system_user": Format(check_system_user, "prometheus"),
+    "secret": Format(check_secret, "correct-horse-battery-staple"),
+    "fernet_key": Format(check_fernet_key, "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="),
+    "cache_url": Format(check_cache_url, "redis://127.0.0.1:6379/0"),
     "not_placeholder": Format(check_not_placeholder, "", demands=True),
     "not_placeholder_list": Format(check_not_placeholder_list, "", whole=True, demands=True),
 }
