@@ -25,6 +25,8 @@ GOOD = {
     "alertmanager_smtp_smarthost": "mail.test:587",
 }
 
+PLATFORM = {"client_id": "SECRET-id", "client_secret": "SECRET"}
+
 # role, what is set, what the message must contain: the variable, and an example of what to write
 CASES: list[tuple[str, dict[str, Any], list[str]]] = [
     # a wrong type
@@ -33,12 +35,15 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("prometheus", {"prometheus_scrape_jobs": [{"name": "x", "targets": 5, "scheme": "gopher"}]}, ["scheme", "https"]),
     ("alertmanager", {"alertmanager_smtp_require_tls": "perhaps"}, ["alertmanager_smtp_require_tls", "true"]),
     ("backend", {"backend_traffic_rate": "fast"}, ["backend_traffic_rate", "backend_traffic_rate: 3.0"]),
+    ("backend", {"backend_workers": "many"}, ["backend_workers", "backend_workers: 4"]),
+    ("backend", {"backend_platforms": {"facebook": "secret"}}, ["backend_platforms.facebook"]),
     ("node_exporter", {"node_exporter_archive_sha256": "abc"}, ["node_exporter_archive_sha256", "amd64"]),
     # an unknown choice
     ("prometheus", {"prometheus_install_method": "deb"}, ["prometheus_install_method", "archive", "package"]),
     ("alertmanager", {"alertmanager_install_method": "snap"}, ["alertmanager_install_method", "archive"]),
     ("node_exporter", {"node_exporter_install_method": ""}, ["node_exporter_install_method", "archive"]),
     ("backend", {"backend_log_level": "loud"}, ["backend_log_level", "info"]),
+    ("backend", {"backend_platforms": {"myspace": PLATFORM}}, ["backend_platforms", "myspace"]),
     # a missing required value
     ("prometheus", {"prometheus_scrape_jobs": [{"name": "x"}]}, ["prometheus_scrape_jobs[0]", "targets"]),
     ("alertmanager", {"alertmanager_slack_api_url": ""}, ["alertmanager_slack_api_url", "https://hooks.slack.com"]),
@@ -46,7 +51,10 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("alertmanager", {"alertmanager_email_to": []}, ["alertmanager_email_to", "on-call@"]),
     ("alertmanager", {"alertmanager_email_from": ""}, ["alertmanager_email_from", "monitoring@"]),
     ("alertmanager", {"alertmanager_smtp_smarthost": ""}, ["alertmanager_smtp_smarthost", ":587"]),
+    ("backend", {"backend_platforms": {"twitter": {"client_id": "x"}}}, ["backend_platforms.twitter", "client_secret"]),
+    ("backend", {"backend_platforms": {"twitter": PLATFORM}}, ["backend_token_keys", "make-token-key"]),
     # a placeholder
+    ("backend", {"backend_database_password": "changeme"}, ["backend_database_password", "placeholder"]),
     ("alertmanager", {"alertmanager_slack_api_url": "https://hooks.slack.com/services/XXX"}, ["placeholder"]),
     ("alertmanager", {"alertmanager_slack_api_url": "changeme"}, ["alertmanager_slack_api_url"]),
     ("alertmanager", {"alertmanager_email_to": ["you@example.com"]}, ["alertmanager_email_to"]),
@@ -71,6 +79,14 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("alertmanager", {"alertmanager_cluster_port": 99999}, ["alertmanager_cluster_port", "9094"]),
     ("node_exporter", {"node_exporter_port": -1}, ["node_exporter_port", "node_exporter_port: 9100"]),
     ("backend", {"backend_port": 65536}, ["backend_port", "backend_port: 7000"]),
+    ("backend", {"backend_workers": 0}, ["backend_workers", "above 0"]),
+    ("backend", {"backend_metrics_port_base": 65530, "backend_workers": 9}, ["backend_metrics_port_base", "65539"]),
+    ("backend", {"backend_metrics_port_base": 6998, "backend_workers": 2}, ["backend_metrics_port_base", "7000"]),
+    ("backend", {"backend_simulator_port": 0}, ["backend_simulator_port", "backend_simulator_port: 7080"]),
+    # a secret that cannot be one
+    ("backend", {"backend_token_keys": ["SECRET-too-short"]}, ["backend_token_keys[0]", "make-token-key"]),
+    ("backend", {"backend_database_password": "SECRET\nline"}, ["backend_database_password", "one line"]),
+    ("backend", {"backend_cache_url": "cache.test:6379"}, ["backend_cache_url", "redis://"]),
     # an address with a port, a relative path, a label that Prometheus cannot have
     ("node_exporter", {"node_exporter_listen_address": "0.0.0.0:9100"}, ["node_exporter_listen_address"]),
     ("prometheus", {"prometheus_data_dir": "data"}, ["prometheus_data_dir", "/var/lib/prometheus/data"]),
@@ -93,7 +109,7 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
     ),
 ]
 
-SECRETS = ("hooks.slack.com/services/XXX",)
+SECRETS = ("hooks.slack.com/services/XXX", "SECRET")
 
 
 def inventory() -> dict[str, Any]:
@@ -166,6 +182,8 @@ def test_notify_false_needs_no_receiver(tmp_path: Path) -> None:
     command = ["ansible-playbook", "playbooks/preflight.yml", "--inventory"]
     run = subprocess.run([*command, str(tmp_path / "hosts.yml")], cwd=ROOT, check=False, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
-    run = subprocess.run([*command, "inventories/production"], cwd=ROOT, check=False, capture_output=True, text=True)
-    assert run.returncode != 0
-    assert "alertmanager_slack_api_url" in run.stdout + run.stderr
+    for limit, name in (("backend", "backend_database_password"), ("alertmanager", "alertmanager_slack_api_url")):
+        example = [*command, "inventories/production", "--limit", limit]
+        run = subprocess.run(example, cwd=ROOT, check=False, capture_output=True, text=True)
+        assert run.returncode != 0
+        assert name in run.stdout + run.stderr

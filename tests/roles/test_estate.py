@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import subprocess
 from importlib.metadata import distribution
 from pathlib import Path
@@ -17,15 +19,15 @@ ROOT = Path(__file__).parents[2]
 SERVICES = {"backend", "prometheus", "alertmanager", "node_exporter"}
 
 
-def run(*command: str) -> str:
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+def run(*command: str, environment: dict[str, str] | None = None) -> str:
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, env=environment).stdout
 
 
-def hostvars(inventory: str, host: str, name: str) -> Any:
+def hostvars(inventory: str, host: str, name: str, environment: dict[str, str] | None = None) -> Any:
     """A variable of a host as its roles would see it, templates resolved."""
     output = run(
         "ansible", host, "--inventory", inventory, "--module-name", "ansible.builtin.debug", "--args", f"var={name}",
-        "--one-line",
+        "--one-line", environment=environment,
     )  # fmt: skip
     return json.loads(output.partition("=>")[2])[name]
 
@@ -47,7 +49,8 @@ def test_every_host_of_production_is_watched() -> None:
 def test_targets_follow_the_groups() -> None:
     jobs = hostvars("inventories/production", "monitor1", "prometheus_scrape_jobs")
     assert {job["name"]: job["targets"] for job in jobs} == {
-        "backend-api-production": ["192.0.2.11:7000", "192.0.2.12:7000"],
+        # Two workers each (group_vars/backend), with a port each.
+        "backend-api-production": ["192.0.2.11:7001", "192.0.2.11:7002", "192.0.2.12:7001", "192.0.2.12:7002"],
         "prometheus": ["192.0.2.21:9090"],
         "alertmanager": ["192.0.2.21:9093", "192.0.2.22:9093"],
         "node": ["192.0.2.11:9100", "192.0.2.12:9100", "192.0.2.21:9100", "192.0.2.22:9100"],
@@ -71,12 +74,58 @@ def test_the_documented_names_of_the_local_estate() -> None:
     }
 
 
-@pytest.mark.parametrize("port", ["backend", "prometheus", "alertmanager", "node_exporter"])
-def test_the_wiring_s_ports_are_the_roles_defaults(port: str) -> None:
+def test_each_host_has_the_targets_of_its_own_workers(tmp_path: Path) -> None:
+    """Prevents: workers of one host that are looked for on another, or on the ports of another."""
+    hosts: dict[str, Any] = {
+        "one": {},
+        "three": {"backend_workers": 3, "backend_metrics_port_base": 7100},
+        "elsewhere": {"backend_port": 8000, "ansible_host": "192.0.2.9"},
+    }
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars/all.yml").symlink_to(ROOT / "inventories/wiring/all.yml")
+    estate = {"all": {"vars": {"allin_environment": "test"}, "children": {"backend": {"hosts": hosts}}}}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(estate))
+    jobs = hostvars(str(tmp_path / "hosts.yml"), "one", "prometheus_scrape_jobs")
+    assert next(job["targets"] for job in jobs if job["name"] == "backend-api-test") == [
+        "192.0.2.9:8000",
+        "one:7000",
+        "three:7101",
+        "three:7102",
+        "three:7103",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("role", "port"),
+    [
+        ("backend", "backend_port"),
+        ("backend", "backend_metrics_port_base"),
+        ("prometheus", "prometheus_port"),
+        ("alertmanager", "alertmanager_port"),
+        ("node_exporter", "node_exporter_port"),
+    ],
+)
+def test_the_wiring_s_ports_are_the_roles_defaults(role: str, port: str) -> None:
     """Prevents: a role used alone that listens where the wiring does not look."""
     wiring = yaml.safe_load((ROOT / "inventories/wiring/all.yml").read_text())
-    defaults = yaml.safe_load((ROOT / f"roles/{port}/defaults/main.yml").read_text())
-    assert wiring[f"{port}_port"] == defaults[f"{port}_port"]
+    defaults = yaml.safe_load((ROOT / f"roles/{role}/defaults/main.yml").read_text())
+    assert wiring[port] == defaults[port]
+
+
+def test_the_local_stack_knows_no_real_platform_and_makes_its_own_secrets(tmp_path: Path) -> None:
+    """Prevents: a try-out that posts to the real platforms, and a key that everybody who has the repository knows."""
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    names = ("backend_platforms_url", "backend_platforms", "backend_token_keys")
+    first, second = (
+        [hostvars("inventories/local", "allin-local", name, environment) for name in names] for _ in range(2)
+    )
+    assert first == second, "another run has other secrets"
+    url, platforms, keys = first
+    assert url == "http://127.0.0.1:7080"
+    assert len({one["client_secret"] for one in platforms.values()}) == 1
+    assert len(base64.urlsafe_b64decode(keys[0])) == 32
+    made = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "allin-artifacts/local-secrets").iterdir()}
+    assert made == {"client-secret": 0o600, "token-key": 0o600}
 
 
 def test_the_machine_check_knows_the_published_ports() -> None:

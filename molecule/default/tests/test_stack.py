@@ -160,19 +160,66 @@ def test_a_fault_becomes_messages_and_so_does_its_end(
     eventually(lambda: alertmanager.api("alerts"), lambda alerts: alerts == [], within=60, what="no alert left")
 
 
-def test_secrets_are_readable_by_the_service_alone(host: Any) -> None:
-    """Prevents: a webhook address that any account on the host can read."""
-    secret = host.file("/etc/alertmanager-secrets/slack_api_url")
-    assert (secret.user, secret.group, secret.mode) == ("root", "alertmanager", 0o640)
-    directory = host.file("/etc/alertmanager-secrets")
-    assert directory.mode == 0o750
+@pytest.mark.parametrize(
+    ("service", "name"),
+    [("alertmanager", "slack_api_url"), ("allin-backend", "token-keys"), ("allin-backend", "platforms.json")],
+)
+def test_secrets_are_readable_by_the_service_alone(host: Any, service: str, name: str) -> None:
+    """Prevents: a webhook address, or a key, that any account on the host can read."""
+    secret = host.file(f"/etc/{service}-secrets/{name}")
+    assert (secret.user, secret.group, secret.mode) == ("root", service, 0o640)
+    directory = host.file(f"/etc/{service}-secrets")
+    assert (directory.user, directory.group, directory.mode) == ("root", service, 0o750)
+
+
+def test_settings_hold_no_secret(host: Any) -> None:
+    """Prevents: a key that a diff or a log shows."""
+    keys = host.check_output("cat /etc/allin-backend-secrets/token-keys").split()
+    settings = host.file("/etc/allin-backend/backend.env").content_string
+    assert keys
+    assert "client_secret" not in settings
+    assert not [key for key in keys if key in settings]
     assert "/slack/" not in host.file("/etc/alertmanager/alertmanager.yml").content_string
+
+
+def test_the_database_has_the_schema_of_the_release(host: Any) -> None:
+    """Prevents: a deployment that forgets the migrations, or makes them as root."""
+    command = "set -a; . /etc/allin-backend/backend.env; /opt/allin-backend/current/bin/allin-backend migrate --dry-run"
+    assert host.check_output(f"bash -c '{command}'").endswith("nothing to do")
+    database = host.file("/var/lib/allin-backend/allin.db")
+    assert (database.user, database.group) == ("allin-backend", "allin-backend")
+
+
+def test_the_social_platforms_are_simulated_on_the_loopback_alone(host: Any, address: str) -> None:
+    """Prevents: a try-out that posts to the real platforms, and a simulator that others reach."""
+    assert 'ALLIN_PLATFORMS_URL="http://127.0.0.1:7080"' in host.file("/etc/allin-backend/backend.env").content_string
+    assert set(json.loads(host.check_output("curl -fsS http://127.0.0.1:7080/control/stats"))) == {
+        "facebook",
+        "instagram",
+        "linkedin",
+        "tiktok",
+        "twitter",
+    }
+    with pytest.raises(urllib.error.URLError):
+        get(f"http://{address}:7080/control/stats")
+
+
+def test_faults_may_be_switched_on_here(host: Any) -> None:
+    """Prevents: drills that nobody can hold, since the directory of their file went with a restart."""
+    directory = host.file("/run/allin-backend")
+    assert (directory.is_directory, directory.user) == (True, "allin-backend")
 
 
 def test_the_distribution_s_services_do_not_run_beside_ours(host: Any) -> None:
     """Prevents: two Alertmanagers on one host, one of them with nobody's settings."""
     running = host.check_output("systemctl list-units --type service --state running --plain --no-legend")
-    ours = {"allin-backend.service", "prometheus.service", "alertmanager.service", "node_exporter.service"}
+    ours = {
+        "allin-backend.service",
+        "allin-simulator.service",
+        "prometheus.service",
+        "alertmanager.service",
+        "node_exporter.service",
+    }
     units = {line.split()[0] for line in running.splitlines()}
     assert ours <= units
     assert not [one for one in units - ours if "prometheus" in one or "alertmanager" in one]
@@ -181,7 +228,13 @@ def test_the_distribution_s_services_do_not_run_beside_ours(host: Any) -> None:
 
 @pytest.mark.parametrize(
     ("unit", "exposure"),
-    [("allin-backend", 1.5), ("prometheus", 1.5), ("alertmanager", 1.5), ("node_exporter", 1.9)],
+    [
+        ("allin-backend", 1.5),
+        ("allin-simulator", 1.5),
+        ("prometheus", 1.5),
+        ("alertmanager", 1.5),
+        ("node_exporter", 1.9),
+    ],
 )
 def test_each_unit_s_sandbox_is_as_tight_as_it_was(host: Any, unit: str, exposure: float) -> None:
     """Prevents: an exception to the sandbox that nobody decided. systemd rates 0 (nothing exposed) to 10."""
@@ -206,5 +259,7 @@ def test_a_run_without_change_is_quick() -> None:
         elif f"<{HOST}> EXEC " in line and "Gathering Facts" not in task:
             calls[play] = calls.get(play, 0) + 1
     print(f"\nsite.yml without change: {seconds:.1f} s in all; remote calls: {calls}")
-    services = ("Deploy the backend", "Deploy the exporters", "Deploy Alertmanager", "Deploy Prometheus")
+    services = ("Deploy the exporters", "Deploy Alertmanager", "Deploy Prometheus")
     assert all(0 < calls[service] <= 6 for service in services), calls
+    # Beside what the others do, it looks at the secrets, the database's schema and the simulator.
+    assert 0 < calls["Deploy the backend"] <= 9, calls
