@@ -22,8 +22,9 @@ Scenario = Callable[[Server, tuple[str, int]], Awaitable[None]]
 def serve_until_stopped(directory: Path, scenario: Scenario) -> None:
     """Starts a server, calls the scenario with it and its address, and stops it."""
 
+    settings = make_settings(directory)
+
     async def run() -> None:
-        settings = make_settings(directory)
         app = create_app(settings, CollectorRegistry())
         server = Server(server_config(app, settings), settings, MetricsListener(app.state.operations, []))
         server.config.load()
