@@ -34,20 +34,20 @@ class Mutant:
         return module
 
 
-TEMPLATE = 'template = templates.get(id(scope.get("route")), contract.UNMATCHED_ROUTE)'
+TEMPLATE = 'template = self._templates.get(id(scope.get("route")), contract.UNMATCHED_ROUTE)'
 ROUTE_SET = "route = route if route in _ROUTES else contract.UNMATCHED_ROUTE"
 METHOD_SET = "method = method if method in _METHODS else contract.OTHER_METHOD"
 STATUS_SET = "if label not in _STATUS_CODES:"
 SKIPPED = 'if scope["type"] != "http" or scope["path"] == paths.METRICS:'
-RECORD = 'metrics.record(scope["method"], template, final_status, seconds)'
+RECORD = 'self.metrics.record(scope["method"], template, status, seconds)'
 AT_LAST_BODY = 'elif kind == "http.response.body" and not finished and not message.get("more_body", False):'
 CLIENT_GONE = "except (ClientDisconnect, asyncio.CancelledError):"
 ANY_OTHER = "except BaseException as error:"
 WRAPPED = "client_left = isinstance(error.__cause__, ClientDisconnect)"
 BROKEN = """            if not finished:
-                finish(contract.CLIENT_CLOSED_REQUEST if client_left else 500)
+                self._finish(scope, contract.CLIENT_CLOSED_REQUEST if client_left else 500, started)
             raise"""
-UNFINISHED = "finish(contract.CLIENT_CLOSED_REQUEST if status else 500)"
+UNFINISHED = "self._finish(scope, contract.CLIENT_CLOSED_REQUEST if status else 500, started)"
 
 MUTANTS = [
     Mutant("the path as route", {TEMPLATE: 'template = scope["path"]', ROUTE_SET: ""}),
@@ -70,10 +70,10 @@ MUTANTS = [
     Mutant("any status", {STATUS_SET: "if False:"}),
     Mutant("only matched requests", {RECORD: f"if template in _ROUTES - {{contract.UNMATCHED_ROUTE}}: {RECORD}"}),
     Mutant("no preflights", {SKIPPED: SKIPPED.replace(":", ' or scope["method"] == "OPTIONS":')}),
-    Mutant("only successes", {RECORD: f"if final_status < 400: {RECORD}"}),
+    Mutant("only successes", {RECORD: f"if status < 400: {RECORD}"}),
     Mutant(
         "the clock stops when the application returns",
-        {AT_LAST_BODY: "elif False:", UNFINISHED: "finish(status or 500)"},
+        {AT_LAST_BODY: "elif False:", UNFINISHED: "self._finish(scope, status or 500, started)"},
     ),
     Mutant(
         "the clock stops at the first part of the body",
@@ -83,11 +83,17 @@ MUTANTS = [
         "the clock starts at the response",
         {
             'status = message["status"]': 'status, started = message["status"], perf_counter()',
-            "nonlocal status": "nonlocal status, started",
+            "nonlocal finished, status": "nonlocal finished, status, started",
         },
     ),
     Mutant(
-        "the status that was sent", {ANY_OTHER: f"{ANY_OTHER}\n            if status and not finished: finish(status)"}
+        "the status that was sent",
+        {
+            ANY_OTHER: f"{ANY_OTHER}\n"
+            "            if status and not finished:\n"
+            "                finished = True\n"
+            "                self._finish(scope, status, started)"
+        },
     ),
     Mutant(
         "cancellation is not seen", {CLIENT_GONE: "except ClientDisconnect:", ANY_OTHER: "except Exception as error:"}
@@ -101,13 +107,22 @@ MUTANTS = [
     ),
     Mutant("errors are not counted", {BROKEN: "            metrics.in_flight -= not finished\n            raise"}),
     Mutant("errors are swallowed", {BROKEN: BROKEN.replace("raise", "return")}),
-    Mutant("errors after the response are counted again", {BROKEN: "            finish(500)\n            raise"}),
-    Mutant("an unfinished response is a success", {UNFINISHED: "finish(status or 500)"}),
-    Mutant("no response is the client's doing", {UNFINISHED: "finish(contract.CLIENT_CLOSED_REQUEST)"}),
-    Mutant("the number in flight never falls", {"metrics.in_flight -= 1": ""}),
+    Mutant(
+        "errors after the response are counted again",
+        {BROKEN: "            self._finish(scope, 500, started)\n            raise"},
+    ),
+    Mutant("an unfinished response is a success", {UNFINISHED: "self._finish(scope, status or 500, started)"}),
+    Mutant(
+        "no response is the client's doing",
+        {UNFINISHED: "self._finish(scope, contract.CLIENT_CLOSED_REQUEST, started)"},
+    ),
+    Mutant("the number in flight never falls", {"self.metrics.in_flight -= 1": ""}),
     Mutant(
         "the number in flight is 0 or 1",
-        {"metrics.in_flight += 1": "metrics.in_flight = 1", "metrics.in_flight -= 1": "metrics.in_flight = 0"},
+        {
+            "metrics.in_flight += 1": "metrics.in_flight = 1",
+            "self.metrics.in_flight -= 1": "self.metrics.in_flight = 0",
+        },
     ),
     Mutant("scrapes are counted", {SKIPPED: 'if scope["type"] != "http":'}),
     Mutant(
