@@ -6,13 +6,16 @@ import asyncio
 import re
 import threading
 from collections.abc import Iterator
+from itertools import product
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.testclient import TestClient
 
+from allin_backend.metrics import contract
+from allin_backend.metrics.collector import BackendMetrics
 from allin_backend.metrics.exposition import Exposition
 from allin_backend.metrics.runtime import EventLoopLag
 
@@ -90,6 +93,46 @@ def test_failure_reaches_every_scraper_and_the_next_one_tries_again(
         exposition.close()
 
     asyncio.run(scenario())
+
+
+class ManySamples(Collector):
+    """Shows the same two families each time, with so many samples together."""
+
+    def __init__(self, samples: int) -> None:
+        self.families = [GaugeMetricFamily(f"allin_test_{name}", "Test.", labels=["number"]) for name in "ab"]
+        for number in range(samples):
+            self.families[number % 2].add_metric([str(number)], number)
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self.families
+
+
+def test_rendering_pauses_for_the_event_loop(registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.register(ManySamples(1000))
+    pauses: list[float] = []
+    monkeypatch.setattr("allin_backend.metrics.slices.time.sleep", pauses.append)
+
+    async def scenario() -> list[bytes]:
+        exposition = Exposition(registry, EventLoopLag())
+        rendered = [await exposition.render() for _ in range(2)]
+        exposition.close()
+        return rendered
+
+    # Pauses change nothing about the text, and take nothing from the collector.
+    assert asyncio.run(scenario()) == [generate_latest(registry)] * 2
+    assert len(pauses) == 2 * 10
+    assert all(pause > 0 for pause in pauses)
+
+
+def test_collecting_many_requests_pauses_too(registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = BackendMetrics(registry, version="0", release="0")
+    metrics.http.expect(product(contract.METHODS[:2], contract.ROUTES[:5], range(200, 205)))
+    pauses: list[float] = []
+    monkeypatch.setattr("allin_backend.metrics.slices.time.sleep", pauses.append)
+
+    list(registry.collect())
+
+    assert len(pauses) == len(metrics.http.cells) // 25 == 2
 
 
 def test_content_type_is_the_classic_format(client: TestClient) -> None:
