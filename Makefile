@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down status demo-fault image venv machine test lint unit app metrics-doc mutants molecule
+.PHONY: help up down status demo-fault image venv machine test lint unit app bench metrics-doc mutants molecule
 
 RELEASE ?= trixie
 VENV := .venv/bin
@@ -48,6 +48,10 @@ unit: venv ## Plugins, specifications, rules, routes, tools: no container
 
 app: ## The backend's own tests
 	@tools/app_tests.sh
+
+BENCH ?=
+bench: venv ## What the instrumentation costs, beside its peers, in a table (BENCH='--quick' or '--json FILE')
+	@tools/bench.sh $(BENCH)
 
 metrics-doc: ## Writes docs/metrics.md from the metric contract
 	@PYTHONPATH=app/src python3 -m allin_backend.metrics.document > docs/metrics.md
