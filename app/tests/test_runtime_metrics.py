@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from allin_backend.metrics.collector import BackendMetrics
 from allin_backend.metrics.runtime import EventLoopLag, GarbageCollection, heap_bytes, quantile
-from support import DEADLINE, value
+from support import DEADLINE, SOURCE, value
 
 
 @pytest.mark.parametrize(
@@ -135,6 +138,70 @@ def test_collector_started_in_the_middle_of_a_collection() -> None:
     assert sum(sum(cell.counts) for cell in garbage.cells) == 0
 
 
+# Here every allocation may start a collection, and with it the callback: between any two steps of what runs then.
+LIBRARY = """
+import faulthandler, gc
+from prometheus_client import CollectorRegistry, Histogram
+
+durations = Histogram("durations_seconds", "Test.", ["kind"], registry=CollectorRegistry())
+
+def collected(phase, info):
+    durations.labels(kind="minor").observe(0.0)
+
+faulthandler.dump_traceback_later(2, exit=True)
+gc.callbacks.append(collected)
+gc.set_threshold(1)
+for number in range(10_000):
+    durations.labels(kind=str(number)).observe(0.0)
+print("finished")
+"""
+OURS = f"""
+import faulthandler, gc, threading
+from prometheus_client import CollectorRegistry, generate_latest
+from allin_backend.metrics.collector import BackendMetrics
+
+registry = CollectorRegistry()
+metrics = BackendMetrics(registry, version="0", release="0")
+faulthandler.dump_traceback_later({DEADLINE}, exit=True)
+metrics.garbage.start()
+gc.set_threshold(1)
+scraper = threading.Thread(target=lambda: [generate_latest(registry) for _ in range(2)])
+scraper.start()
+for number in range(300):
+    gc.set_threshold(1 + number % 5)  # so that a collection starts at each allocation in turn
+    list(metrics._collect_runtime())
+    metrics.http.record("GET", "/health", number, 0.0)
+    metrics.database.cell(f"SELECT {{number}} FROM users").observe(0.0)
+    metrics.work.sign_ins.inc("success")
+scraper.join()
+gc.set_threshold(0)
+gc.collect(1)
+gc.collect(2)
+assert all(sum(cell.counts) for cell in metrics.garbage.cells)
+print("finished")
+"""  # noqa: S608  # no SQL that is run
+
+
+def _run(code: str) -> subprocess.CompletedProcess[str]:
+    env = {"PYTHONPATH": str(SOURCE)}
+    return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+
+
+def test_library_histogram_in_the_callback_stops_the_process_for_good() -> None:
+    result = _run(LIBRARY)
+
+    assert result.stdout == ""
+    # Waiting for a lock that the same thread holds, not merely slow: labels, interrupted by the callback, in labels.
+    functions = re.findall(r" in (\w+|<module>)$", result.stderr, re.MULTILINE)
+    assert functions == ["labels", "collected", "labels", "<module>"], result.stderr
+
+
+def test_collections_at_any_moment_do_not_stop_the_process() -> None:
+    result = _run(OURS)
+
+    assert (result.stdout, result.stderr) == ("finished\n", "")
+
+
 def test_lifespan_leaves_nothing_behind(registry: CollectorRegistry) -> None:
     before = list(gc.callbacks)
     metrics = BackendMetrics(registry, version="0", release="0")
@@ -177,6 +244,19 @@ def test_heap_follows_an_allocation() -> None:
 
     assert 60 * 1024**2 < grown - before < 80 * 1024**2
     del block
+
+
+def test_resident_memory_follows_what_is_used(registry: CollectorRegistry) -> None:
+    BackendMetrics(registry, version="0", release="0")
+    name = "allin_process_resident_memory_bytes"
+    before = value(registry, name) or 0
+    block = bytearray(b"x") * (64 * 1024**2)
+    grown = value(registry, name) or 0
+    del block
+    shrunk = value(registry, name) or 0
+
+    assert 60 * 1024**2 < grown - before < 80 * 1024**2
+    assert grown - shrunk > 60 * 1024**2
 
 
 def test_heap_is_unknown_without_proc(tmp_path: Path) -> None:
