@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from allin_backend.metrics.collector import BackendMetrics
 from allin_backend.metrics.http import HttpMetricsMiddleware
-from allin_backend.paths import HEALTH, POSTS, USER
+from allin_backend.paths import HEALTH, POST, POSTS
 from allin_backend.server import server_config
 from allin_backend.settings import Settings
 from support import DEADLINE
@@ -35,7 +35,7 @@ class Service:
         app = Starlette(
             routes=[
                 Route(HEALTH, self._word),
-                Route(USER, self._word),
+                Route(POST, self._word),
                 Route(POSTS, self._stream),
             ]
         )
@@ -115,9 +115,9 @@ CASES = [
     Case("HEAD", request("HEAD /health"), [200], {("HEAD", HEALTH, "200"): 1}),
     Case(
         "pipelined requests",
-        request("GET /health", close=False) + request("GET /api/v1/users/1", close=False) + request("GET /nowhere"),
+        request("GET /health", close=False) + request("GET /api/v1/posts/1", close=False) + request("GET /nowhere"),
         [200, 200, 404],
-        {("GET", HEALTH, "200"): 1, ("GET", USER, "200"): 1, ("GET", "unmatched", "404"): 1},
+        {("GET", HEALTH, "200"): 1, ("GET", POST, "200"): 1, ("GET", "unmatched", "404"): 1},
     ),
     # The server's parser knows the methods of HTTP and its relatives. Others do not reach the application.
     Case("made-up method", request("BREW /health"), [400], {}),
@@ -128,7 +128,7 @@ CASES = [
     Case("path in full", request("GET http://made.up.example.com/health"), [200], {("GET", HEALTH, "200"): 1}),
     Case("no path", request("OPTIONS *"), [404], {("OPTIONS", "unmatched", "404"): 1}),
     Case("encoded path", request("GET /%68ealth?query=1"), [200], {("GET", HEALTH, "200"): 1}),
-    Case("path that climbs", request("GET /api/v1/users/../../health"), [404], {("GET", "unmatched", "404"): 1}),
+    Case("path that climbs", request("GET /api/v1/posts/../../health"), [404], {("GET", "unmatched", "404"): 1}),
     # The server speaks no websockets, so this is the GET that it also is.
     Case(
         "websocket",
@@ -197,9 +197,9 @@ def test_client_that_leaves_during_a_stream_is_499(settings: Settings, reset: bo
 def test_made_up_hosts_and_paths_add_a_fixed_number_of_series(settings: Settings) -> None:
     async def scenario(service: Service) -> None:
         for number in range(20):
-            for path in (f"/api/v1/users/{number}", f"/nowhere/{number}"):
+            for path in (f"/api/v1/posts/{number}", f"/nowhere/{number}"):
                 await service.exchange(request(f"GET {path}", host=f"host{number}.example.com"))
 
-        assert service.counts() == {("GET", USER, "200"): 20, ("GET", "unmatched", "404"): 20}
+        assert service.counts() == {("GET", POST, "200"): 20, ("GET", "unmatched", "404"): 20}
 
     with_service(settings, scenario)

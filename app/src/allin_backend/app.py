@@ -21,6 +21,7 @@ from allin_backend.database.publications import PublicationStore
 from allin_backend.database.revision import SchemaError
 from allin_backend.database.sessions import SessionStore
 from allin_backend.database.users import UserStore
+from allin_backend.faults import Faults
 from allin_backend.metrics.collector import BackendMetrics
 from allin_backend.metrics.contract import UNMATCHED_ROUTE
 from allin_backend.metrics.exposition import Exposition
@@ -58,6 +59,7 @@ class Backend(Starlette):
         metrics: BackendMetrics,
         settings: Settings,
         lifespan: Lifespan[Starlette],
+        faults: Faults | None,
     ) -> None:
         self._guard = guard
         self._metrics = metrics
@@ -65,7 +67,7 @@ class Backend(Starlette):
             SizeLimitMiddleware, headers=settings.request_header_limit_bytes, body=settings.request_body_limit_bytes
         )
         super().__init__(
-            routes=[resource.route(size_limit) for resource in resources],
+            routes=[resource.route(size_limit, *([faults.middleware] if faults else [])) for resource in resources],
             exception_handlers=EXCEPTION_HANDLERS,
             lifespan=lifespan,
         )
@@ -102,6 +104,9 @@ def create_app(settings: Settings, registry: CollectorRegistry) -> Starlette:
     )
     cache = make_cache(settings, work)
     platforms = load_platforms(settings.platforms_file, settings.platforms_url)
+    faults = Faults(settings.faults_file, work.fault_active, cache) if settings.faults_file else None
+    if faults:
+        faults.slow_down(database.engine.sync_engine)
     passwords = Passwords()
     users, sessions, accounts = UserStore(database), SessionStore(database), AccountStore(database)
     posts, publications = PostStore(database), PublicationStore(database)
@@ -152,9 +157,12 @@ def create_app(settings: Settings, registry: CollectorRegistry) -> Starlette:
             running.push_async_callback(presence.stop)
             metrics.start()
             running.callback(metrics.stop)
+            if faults:
+                faults.start()
+                running.push_async_callback(faults.stop)
             yield
 
-    app = Backend(resources, guard, metrics, settings, lifespan)
+    app = Backend(resources, guard, metrics, settings, lifespan, faults)
     app.state.database = database
     app.state.cache = cache
     # For the server, which answers these on a port of each process's own as well.
