@@ -56,9 +56,9 @@ bench: venv ## What the instrumentation costs, beside its peers, in a table (BEN
 metrics-doc: ## Writes docs/metrics.md from the metric contract
 	@PYTHONPATH=app/src python3 -m allin_backend.metrics.document > docs/metrics.md
 
-mutants: venv ## Breaks every alert rule in turn and sees a test fail (eight minutes)
+mutants: venv ## Breaks every alert rule in turn and sees a test fail (RULES=/path/*.yml CASES=/path/ for yours)
 	@python tools/debian_packages.py --test-tools
-	@python tests/rules/mutants.py
+	@python tests/rules/mutants.py $(if $(RULES),--rules $(RULES) --cases $(CASES)) $(if $(RULE),--rule $(RULE))
 
 molecule: venv machine ## The whole stack in a container, through site.yml (RELEASE=bookworm for Debian 12)
 	@molecule/shared/image/build.sh $(RELEASE)

@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,14 +40,16 @@ class RuleFiles:
 
     Attributes:
         directory: where the ``*.rules.yml`` are.
+        more: further rule files, whose rules may use those of the directory.
     """
 
     directory: Path
+    more: tuple[Path, ...] = ()
 
     @property
     def paths(self) -> list[Path]:
-        """The files, in the order of their names."""
-        return sorted(self.directory.glob("*.rules.yml"))
+        """The files, in the order of their names; then the further ones."""
+        return [*sorted(self.directory.glob("*.rules.yml")), *self.more]
 
     def groups(self) -> list[dict[str, Any]]:
         """All rule groups, in the order in which records come before their users."""
@@ -105,27 +107,34 @@ def render(destination: Path, **settings: Any) -> RuleFiles:
     return RuleFiles(destination)
 
 
-def case_names() -> list[str]:
-    """Names of the promtool test files in cases/."""
-    return sorted(path.name for path in (HERE / "cases").glob("*.yml"))
+def case_names(directory: Path = HERE / "cases") -> list[str]:
+    """Names of the promtool test files in a directory."""
+    return sorted(path.name for path in directory.glob("*.yml"))
 
 
-def write_cases(destination: Path, rules: RuleFiles, rule_files: list[str] | None = None) -> None:
+def write_cases(
+    destination: Path,
+    rules: RuleFiles,
+    rule_file: Callable[[str], str] | None = None,
+    source: Path = HERE / "cases",
+) -> None:
     """Write the cases to a directory, with the rule files and the order of the groups filled in.
 
     Args:
         destination: directory to write to.
         rules: the rules that the cases are about.
-        rule_files: where promtool finds the rules, relative to destination; None for the rules' own files.
+        rule_file: where promtool finds the rules for a case, relative to destination; None for the rules' own files.
+        source: directory of the cases.
 
     promtool evaluates groups in random order unless it is told one; an alert would then see a record of one step ago,
     or not, by turns. Filled in here, no case can forget it.
     """
     destination.mkdir(parents=True, exist_ok=True)
     order = [group["name"] for group in rules.groups()]
-    for name in case_names():
-        case = yaml.safe_load((HERE / "cases" / name).read_text())
-        case["rule_files"] = rule_files or [os.path.relpath(path, destination) for path in rules.paths]
+    for name in case_names(source):
+        case = yaml.safe_load((source / name).read_text())
+        own_files = [os.path.relpath(path, destination) for path in rules.paths]
+        case["rule_files"] = [rule_file(name)] if rule_file else own_files
         case["group_eval_order"] = order
         (destination / name).write_text(yaml.safe_dump(case, sort_keys=False, width=1000))
 

@@ -20,6 +20,13 @@ STORED = {name: metric for metric in CONTRACT for name in metric.sample_names}
 KNOWN_METRICS = OWN_METRICS | STORED.keys()
 #: Labels that Prometheus gives to every series of a target.
 TARGET_LABELS = {"job", "instance"}
+#: Thresholds that say how many bad events there must be -> how many observations a quantile needs for that.
+OBSERVATIONS = {
+    ("slow_response_time", "minimum_slow_requests"): (20, 2),
+    ("slow_median_response_time", "minimum_slow_requests"): (2,),
+    ("slow_tail_response_time", "minimum_slow_requests"): (100,),
+    ("slow_database_queries", "minimum_slow_queries"): (100, 2),
+}
 RUNBOOK_SECTIONS = ["Meaning", "Impact", "First look", "Likely causes", "Silence", "Cured when"]
 
 
@@ -42,8 +49,8 @@ def _threshold_spec() -> dict[str, Any]:
 
 
 def _alert_name(key: str) -> str:
-    """high_error_rate -> HighErrorRate."""
-    return "".join(word.capitalize() for word in key.split("_"))
+    """high_error_rate -> HighErrorRate, oauth_failures -> OAuthFailures."""
+    return "".join({"oauth": "OAuth"}.get(word, word.capitalize()) for word in key.split("_"))
 
 
 # --- promtool ---------------------------------------------------------------------------------------------------------
@@ -90,6 +97,17 @@ def test_every_alert_has_a_case_that_fires_and_one_that_stays_quiet(rules: RuleF
     alerts_of_rules = {(rule["alert"], rule["labels"]["severity"]) for rule in rules.alerts()}
     assert fired == alerts_of_rules
     assert {alert for alert, _ in alerts_of_rules} <= quiet_groups
+
+
+def test_the_performance_targets_have_their_alerts(rules: RuleFiles) -> None:
+    """Each line of the documented table of targets is an alert with that threshold, and its text names the target."""
+    for line in yaml.safe_load((HERE / "targets.yml").read_text()):
+        condition = f"{line['record']} {line['condition']}"
+        found = [rule for rule in rules.alerts() if re.search(rf"^{re.escape(condition)}$", rule["expr"], re.MULTILINE)]
+        assert [(rule["alert"], rule["labels"]["severity"]) for rule in found] == [tuple(line["alert"])], line["metric"]
+        (rule,) = found
+        if line["target_in_words"]:
+            assert f"(target: {line['target_in_words']})" in rule["annotations"]["description"], line["metric"]
 
 
 # --- labels, annotations, runbooks ------------------------------------------------------------------------------------
@@ -279,10 +297,19 @@ def test_group_names_are_unique(rules: RuleFiles) -> None:
 @pytest.fixture(scope="module")
 def other_thresholds() -> dict[str, dict[str, Any]]:
     """Every threshold with a value of its own that occurs nowhere else."""
-    serial = iter(range(31, 500, 2))
+    serial = iter(range(31, 2000, 2))
+
+    def other(value: object) -> object:
+        number = next(serial)
+        return f"{number}m" if isinstance(value, str) else number if isinstance(value, int) else number + 0.5
+
     return {
         alert: {
-            key: f"{next(serial)}m" if key == "for" else next(serial) if isinstance(value, int) else next(serial) + 0.5
+            key: f"{next(serial)}m"
+            if isinstance(value, str)
+            else next(serial)
+            if isinstance(value, int)
+            else next(serial) + 0.5
             for key, value in options.items()
         }
         for alert, options in _threshold_defaults().items()
@@ -311,10 +338,11 @@ def test_every_threshold_reaches_its_alert(other_rules: RuleFiles, other_thresho
         for option, value in options.items():
             if option == "for":
                 assert {rule["for"] for rule in rules_of_key} == {value}, key
-            elif option in {"minimum_slow_requests", "minimum_slow_queries"}:
-                factor = 20 if option == "minimum_slow_requests" else 100
-                assert f">= {value * factor}\n" in expressions, f"{key}.{option}"
-                assert f">= {value * 2}\n" in expressions, f"{key}.{option}"
+            elif re.fullmatch(r"(\w+_)?for(_\w+)?", option):
+                assert [rule["for"] for rule in rules_of_key].count(value) == 1, f"{key}.{option}"
+            elif (key, option) in OBSERVATIONS:
+                for factor in OBSERVATIONS[key, option]:
+                    assert re.search(rf">= {value * factor}(\s|$)", expressions), f"{key}.{option}"
             else:
                 assert re.search(rf"[<>]=? {re.escape(str(value))}(\s|$)", expressions), f"{key}.{option}"
 
@@ -323,11 +351,11 @@ def test_summaries_name_the_threshold_in_force(other_rules: RuleFiles) -> None:
     """A summary with the default's number would lie as soon as somebody changes the threshold."""
     found = 0
     for rule in other_rules.alerts():
-        limits = {float(limit) for limit in re.findall(r" [<>] ([\d.]+)", rule["expr"])}
+        limits = {float(limit) for limit in re.findall(r" [<>]=? ([\d.]+)", rule["expr"])}
         for number in re.findall(r"{{ ([\d.]+) \|", rule["annotations"]["summary"]):
             assert float(number) in limits, rule["alert"]
             found += 1
-    assert found == 8
+    assert found == 14
 
 
 @pytest.mark.parametrize("release", SUITES)
@@ -359,6 +387,14 @@ def test_one_threshold_is_changed_without_the_others(rules: RuleFiles, tmp_path:
         assert {key: after[key] for key in ("for", "labels")} == {key: before[key] for key in ("for", "labels")}
 
 
+def _unit(key: str) -> str:
+    """How the description of a threshold begins: with its unit, unless it is a plain number."""
+    if key.startswith("minimum_"):
+        return ""
+    words = key.split("_")
+    return "Duration." if "for" in words else "Share" if words[-1] == "ratio" else words[-1].capitalize()
+
+
 def test_thresholds_are_documented_with_the_defaults_in_force() -> None:
     """The argument spec is the thresholds' documentation; a default written there must be the one that holds."""
     spec = _threshold_spec()
@@ -372,10 +408,7 @@ def test_thresholds_are_documented_with_the_defaults_in_force() -> None:
     for alert, entry in spec["options"].items():
         assert entry["description"].startswith(_alert_name(alert)), alert
         for key, option in entry["options"].items():
-            unit = {"for": "Duration.", "ratio": "Share"}.get(key, key.rsplit("_", 1)[-1].capitalize())
-            if key.startswith("minimum_"):
-                unit = ""
-            assert option["description"].startswith(unit), f"{alert}.{key}"
+            assert option["description"].startswith(_unit(key)), f"{alert}.{key}"
             assert option["type"] == {int: "int", float: "float", str: "str"}[type(option["default"])], f"{alert}.{key}"
 
 
