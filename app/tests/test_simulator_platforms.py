@@ -328,6 +328,8 @@ def test_instagram_container_is_published_once() -> None:
             assert await publish(token) == 400
             assert await publish(token, "another") == 400
             assert len(await simulator.posts()) == 1
+            await simulator.http.post("/control/reset")
+            assert await publish(token, "key") == 400
 
     asyncio.run(scenario())
 
