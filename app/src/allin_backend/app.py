@@ -1,4 +1,4 @@
-"""Puts the application together. Later parts (publisher, OAuth) are built, started and stopped here too."""
+"""Puts the application together."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
+import httpx2
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -16,6 +17,7 @@ from allin_backend import __version__, paths
 from allin_backend.cache import make_cache
 from allin_backend.database.accounts import AccountStore
 from allin_backend.database.engine import Database, DatabaseUnavailableError
+from allin_backend.database.oauth_states import OAuthStateStore
 from allin_backend.database.posts import PostStore
 from allin_backend.database.publications import PublicationStore
 from allin_backend.database.revision import SchemaError
@@ -26,13 +28,18 @@ from allin_backend.metrics.collector import BackendMetrics
 from allin_backend.metrics.contract import UNMATCHED_ROUTE
 from allin_backend.metrics.exposition import Exposition
 from allin_backend.metrics.http import HttpMetricsMiddleware
+from allin_backend.platforms.client import PlatformClient
+from allin_backend.platforms.oauth import OAuthService
 from allin_backend.platforms.registry import load_platforms
+from allin_backend.platforms.service import PlatformService
+from allin_backend.security.encryption import TokenCipher, make_key
 from allin_backend.security.passwords import Passwords
 from allin_backend.settings import Settings
-from allin_backend.web.accounts import Accounts
+from allin_backend.web.accounts import Accounts, Revocations
 from allin_backend.web.addresses import ClientAddresses
 from allin_backend.web.context import RequestContextMiddleware
 from allin_backend.web.feed import Feed
+from allin_backend.web.figures import FiguresRoutes
 from allin_backend.web.guard import Guard
 from allin_backend.web.limits import RateLimiter
 from allin_backend.web.operations import About, Operations
@@ -85,8 +92,12 @@ class Backend(Starlette):
         await self.router.not_found(scope, receive, send)
 
 
-def create_app(settings: Settings, registry: CollectorRegistry) -> Starlette:
+def create_app(
+    settings: Settings, registry: CollectorRegistry, *, platforms_http: httpx2.AsyncBaseTransport | None = None
+) -> Starlette:
     """The application. Opens nothing until its lifespan starts.
+
+    ``platforms_http`` takes the requests to the social platforms, in place of connections to them.
 
     Raises:
         ConfigurationError: a file that the settings name cannot be used.
@@ -110,18 +121,37 @@ def create_app(settings: Settings, registry: CollectorRegistry) -> Starlette:
     passwords = Passwords()
     users, sessions, accounts = UserStore(database), SessionStore(database), AccountStore(database)
     posts, publications = PostStore(database), PublicationStore(database)
+    client = PlatformClient(
+        work,
+        timeout=settings.social_timeout_seconds,
+        connect=None if platforms_http is None else lambda: platforms_http,
+    )
+    # Without a file with platforms there is nothing to encrypt.
+    keys = settings.token_keys_file
+    cipher = TokenCipher([make_key()]) if keys is None else TokenCipher.from_file(keys)
+    oauth = OAuthService(
+        platforms,
+        client,
+        OAuthStateStore(database),
+        accounts,
+        cipher,
+        work,
+        redirect_url=settings.oauth_redirect_url,
+    )
+    service = PlatformService(platforms, client, oauth, cipher)
 
     presence = Presence(users)
     addresses = ClientAddresses(settings.trusted_proxies)
     guard = Guard(sessions, users, cache, presence, addresses, RateLimiter(settings.rate_limit_per_minute))
     feed = Feed(posts, publications, cache)
+    revocations = Revocations(oauth, settings.social_timeout_seconds)
     schedules = Schedules(guard, posts, accounts, publications, feed, platforms, work)
     operations = Operations(
         database, exposition, release=settings.release, ready_timeout=settings.ready_timeout_seconds
     )
     resources = [
         *operations.resources(),
-        *Users(guard, users, passwords, work).resources(),
+        *Users(guard, users, accounts, passwords, revocations, work).resources(),
         *Sessions(
             guard,
             users,
@@ -132,10 +162,13 @@ def create_app(settings: Settings, registry: CollectorRegistry) -> Starlette:
             session_seconds=settings.session_seconds,
             limit_per_minute=settings.sign_in_limit_per_minute,
         ).resources(),
-        *PlatformRoutes(guard, platforms).resources(),
-        *Accounts(guard, accounts).resources(),
+        *PlatformRoutes(guard, platforms, oauth, work).resources(),
+        *Accounts(guard, accounts, revocations, feed, work).resources(),
         *Posts(guard, posts, feed, schedules, work).resources(),
         *schedules.resources(),
+        *FiguresRoutes(
+            guard, posts, publications, accounts, service, cache, work, budget=settings.social_timeout_seconds
+        ).resources(),
     ]
     resources += About(guard, release=settings.release).resources(resources)
     metrics.http.expect(_first_requests(resources))
@@ -154,12 +187,15 @@ def create_app(settings: Settings, registry: CollectorRegistry) -> Starlette:
             await cache.start()
             running.push_async_callback(cache.stop)
             running.callback(passwords.close)
+            running.push_async_callback(client.close)
+            running.push_async_callback(oauth.close)
             running.push_async_callback(presence.stop)
             metrics.start()
             running.callback(metrics.stop)
             if faults:
                 faults.start()
                 running.push_async_callback(faults.stop)
+            # The background's jobs begin here: they need all of the above, until they have ended.
             yield
 
     app = Backend(resources, guard, metrics, settings, lifespan, faults)

@@ -12,11 +12,14 @@ ME: Final = "/api/v1/users/me"
 SESSIONS: Final = "/api/v1/sessions"
 CURRENT_SESSION: Final = "/api/v1/sessions/current"
 PLATFORMS: Final = "/api/v1/platforms"
+AUTHORIZATIONS: Final = "/api/v1/platforms/{platform}/authorizations"
+CALLBACK: Final = "/api/v1/platforms/{platform}/callback"
 ACCOUNTS: Final = "/api/v1/accounts"
 ACCOUNT: Final = "/api/v1/accounts/{account_id}"
 POSTS: Final = "/api/v1/posts"
 POST: Final = "/api/v1/posts/{post_id}"
 SCHEDULE: Final = "/api/v1/posts/{post_id}/schedule"
+FIGURES: Final = "/api/v1/posts/{post_id}/figures"
 
 # /metrics is not measured: at low traffic the scrapes themselves would be most of what the percentiles show.
 MEASURED: Final = (
@@ -29,9 +32,12 @@ MEASURED: Final = (
     SESSIONS,
     CURRENT_SESSION,
     PLATFORMS,
+    AUTHORIZATIONS,
+    CALLBACK,
     ACCOUNTS,
     ACCOUNT,
     POSTS,
     POST,
     SCHEDULE,
+    FIGURES,
 )

@@ -11,9 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from allin_backend import paths
+from allin_backend.database.accounts import AccountStore
 from allin_backend.database.users import EmailTakenError, User, UserStore
 from allin_backend.metrics.work import WorkMetrics
 from allin_backend.security.passwords import Passwords
+from allin_backend.web.accounts import Revocations
 from allin_backend.web.guard import Guard, SignedIn
 from allin_backend.web.requests import TEXT, read_json
 from allin_backend.web.resources import Endpoint, Resource
@@ -38,10 +40,20 @@ class NewUser(msgspec.Struct, forbid_unknown_fields=True):
 class Users:
     """Sign up, see and delete oneself."""
 
-    def __init__(self, guard: Guard, users: UserStore, passwords: Passwords, metrics: WorkMetrics) -> None:
+    def __init__(
+        self,
+        guard: Guard,
+        users: UserStore,
+        accounts: AccountStore,
+        passwords: Passwords,
+        revocations: Revocations,
+        metrics: WorkMetrics,
+    ) -> None:
         self._guard = guard
         self._users = users
+        self._accounts = accounts
         self._passwords = passwords
+        self._revocations = revocations
         self._metrics = metrics
 
     def resources(self) -> list[Resource]:
@@ -86,13 +98,16 @@ class Users:
         return JsonResponse(signed_in.user)
 
     async def delete(self, _request: Request, signed_in: SignedIn) -> Response:
-        """Delete the user with all sessions, accounts and posts.
+        """Delete the user with all sessions, accounts and posts, and give the permissions back.
 
         Posts that have been published stay on their platforms.
         """
-        await self._users.delete(signed_in.user.id)
-        await self._guard.forget_user(signed_in.user.id)
+        user_id = signed_in.user.id
+        found = [await self._accounts.secrets(account.id) for account in await self._accounts.list(user_id)]
+        await self._users.delete(user_id)
+        await self._guard.forget_user(user_id)
         self._metrics.user_actions.inc("user_delete")
+        await self._revocations.revoke(secrets for secrets in found if secrets is not None)
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
 

@@ -1,0 +1,115 @@
+"""An application with the simulated platforms behind it, all in the test's process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+import httpx2
+from prometheus_client import CollectorRegistry
+from starlette.testclient import TestClient
+
+from allin_backend.app import create_app
+from allin_backend.database.accounts import AccountStore
+from allin_backend.database.engine import Database
+from allin_backend.database.oauth_states import OAuthStateStore
+from allin_backend.database.publications import PublicationStore
+from allin_backend.metrics.contract import PLATFORMS
+from allin_backend.metrics.work import WorkMetrics
+from allin_backend.platforms.client import PlatformClient
+from allin_backend.platforms.oauth import OAuthService
+from allin_backend.platforms.registry import load_platforms
+from allin_backend.platforms.service import PlatformService
+from allin_backend.publishing.publisher import Publisher
+from allin_backend.security.encryption import TokenCipher, make_key
+from allin_simulator.app import create_simulator
+from allin_simulator.settings import Settings as SimulatorSettings
+from support import make_settings
+
+GATEWAY: Final = "http://simulator.example.com"
+CLIENT_SECRET: Final = "canary-client-secret"
+
+
+class Social:
+    """A backend, reached through ``http``, and the simulator that it talks to, through ``simulator``."""
+
+    def __init__(self, http: TestClient, simulator: TestClient, publisher: Publisher) -> None:
+        self.http = http
+        self.simulator = simulator
+        self._publisher = publisher
+
+    def permit(self, url: str, **changes: str) -> dict[str, str]:
+        """What a person brings back from the platform's page after having given the permission."""
+        more = "".join(f"&{name}={text}" for name, text in changes.items())
+        answer = self.simulator.get(url + more, follow_redirects=False)
+        assert answer.status_code == 302, answer.text
+        return {name: values[0] for name, values in parse_qs(urlsplit(answer.headers["location"]).query).items()}
+
+    def connect(self, platform: str) -> dict[str, Any]:
+        """A newly connected account."""
+        begun = self.http.post(f"/api/v1/platforms/{platform}/authorizations")
+        assert begun.status_code == 201, begun.text
+        brought = self.permit(begun.json()["url"])
+        assert brought["state"] == begun.json()["state"]
+        connected = self.http.post(f"/api/v1/platforms/{platform}/callback", json=brought)
+        assert connected.status_code == 201, connected.text
+        account: dict[str, Any] = connected.json()
+        return account
+
+    def publish(self) -> None:
+        """Publish what is due."""
+        portal = self.http.portal
+        assert portal is not None
+        portal.call(self._publisher.run)
+
+    def turn(self, platform: str, **knobs: object) -> None:
+        """Change how a platform behaves."""
+        answer = self.simulator.put(f"/control/platforms/{platform}", json=knobs)
+        assert answer.status_code == 200, answer.text
+
+
+@contextmanager
+def social(directory: Path, registry: CollectorRegistry, **variables: str) -> Iterator[Social]:
+    """A backend that is set up for all platforms."""
+    keys, file = directory / "keys", directory / "platforms.json"
+    keys.write_text(make_key())
+    file.write_text(
+        json.dumps({name: {"client_id": f"{name}-client", "client_secret": CLIENT_SECRET} for name in PLATFORMS})
+    )
+    settings = make_settings(
+        directory,
+        ALLIN_TOKEN_KEYS_FILE=str(keys),
+        ALLIN_PLATFORMS_FILE=str(file),
+        ALLIN_PLATFORMS_URL=GATEWAY,
+        **variables,
+    )
+    simulator = create_simulator(SimulatorSettings(hang_seconds=0.05))
+    transport = httpx2.ASGITransport(simulator)
+    app = create_app(settings, registry, platforms_http=transport)
+    database: Database = app.state.database
+    accounts, metrics = AccountStore(database), WorkMetrics()
+    platforms, cipher = load_platforms(file, GATEWAY), TokenCipher.from_file(keys)
+    client = PlatformClient(metrics, timeout=5, connect=lambda: transport)
+    oauth = OAuthService(
+        platforms,
+        client,
+        OAuthStateStore(database),
+        accounts,
+        cipher,
+        metrics,
+        redirect_url=settings.oauth_redirect_url,
+    )
+    publisher = Publisher(
+        PublicationStore(database),
+        accounts,
+        PlatformService(platforms, client, oauth, cipher),
+        metrics,
+        owner="test",
+        deadline=60,
+    )
+    with TestClient(app, raise_server_exceptions=False) as http:
+        yield Social(http, TestClient(simulator, base_url=GATEWAY, client=("127.0.0.1", 1)), publisher)
