@@ -35,12 +35,19 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(level: str) -> None:
-    """Send every log record of the process to standard output as JSON. ``level`` is a lower-case level name."""
+    """Send the log records of the process to standard output as JSON. ``level`` is a lower-case level name."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.basicConfig(handlers=[handler], force=True)
     logging.captureWarnings(True)
-    # Its start and stop messages repeat ours.
-    logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLogger().level))
-    # Its line for each request has the address, which may name people; the metrics count the requests.
-    logging.getLogger("httpx2").setLevel(max(logging.WARNING, logging.getLogger().level))
+    set_levels(level)
+
+
+def set_levels(level: str) -> None:
+    """Log this package's records from ``level`` on, and those of libraries from warnings on at the least.
+
+    Below that, libraries write what they are given: statements with their parameters, rows, addresses with their
+    queries. Those hold secrets, and name people.
+    """
+    logging.getLogger("allin_backend").setLevel(level.upper())
+    logging.getLogger().setLevel(max(logging.WARNING, logging.getLogger("allin_backend").level))
