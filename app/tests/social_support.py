@@ -26,6 +26,7 @@ from allin_backend.platforms.registry import load_platforms
 from allin_backend.platforms.service import PlatformService
 from allin_backend.publishing.publisher import Publisher
 from allin_backend.security.encryption import TokenCipher, make_key
+from allin_backend.settings import Settings
 from allin_simulator.app import create_simulator
 from allin_simulator.settings import Settings as SimulatorSettings
 from support import make_settings
@@ -43,11 +44,8 @@ class Social:
         self._publisher = publisher
 
     def permit(self, url: str, **changes: str) -> dict[str, str]:
-        """What a person brings back from the platform's page after having given the permission."""
-        more = "".join(f"&{name}={text}" for name, text in changes.items())
-        answer = self.simulator.get(url + more, follow_redirects=False)
-        assert answer.status_code == 302, answer.text
-        return {name: values[0] for name, values in parse_qs(urlsplit(answer.headers["location"]).query).items()}
+        """As ``permit`` does, of the simulator."""
+        return permit(self.simulator, url, **changes)
 
     def connect(self, platform: str) -> dict[str, Any]:
         """A newly connected account."""
@@ -72,27 +70,48 @@ class Social:
         assert answer.status_code == 200, answer.text
 
 
-@contextmanager
-def social(directory: Path, registry: CollectorRegistry, **variables: str) -> Iterator[Social]:
-    """A backend that is set up for all platforms."""
+def permit(simulator: TestClient, url: str, **changes: str) -> dict[str, str]:
+    """What a person brings back from the platform's page after having given the permission."""
+    more = "".join(f"&{name}={text}" for name, text in changes.items())
+    answer = simulator.get(url + more, follow_redirects=False)
+    assert answer.status_code == 302, answer.text
+    return {name: values[0] for name, values in parse_qs(urlsplit(answer.headers["location"]).query).items()}
+
+
+def make_social_settings(directory: Path, **variables: str) -> Settings:
+    """Settings for all platforms, behind the simulator."""
     keys, file = directory / "keys", directory / "platforms.json"
     keys.write_text(make_key())
     file.write_text(
         json.dumps({name: {"client_id": f"{name}-client", "client_secret": CLIENT_SECRET} for name in PLATFORMS})
     )
-    settings = make_settings(
-        directory,
-        ALLIN_TOKEN_KEYS_FILE=str(keys),
-        ALLIN_PLATFORMS_FILE=str(file),
-        ALLIN_PLATFORMS_URL=GATEWAY,
-        **variables,
-    )
+    files = {"ALLIN_TOKEN_KEYS_FILE": str(keys), "ALLIN_PLATFORMS_FILE": str(file)}
+    return make_settings(directory, ALLIN_PLATFORMS_URL=GATEWAY, **files, **variables)
+
+
+def make_simulator() -> tuple[httpx2.AsyncBaseTransport, TestClient]:
+    """The simulator: for the backend, and for a person and whoever changes how it behaves."""
     simulator = create_simulator(SimulatorSettings(hang_seconds=0.05))
-    transport = httpx2.ASGITransport(simulator)
+    return httpx2.ASGITransport(simulator), TestClient(simulator, base_url=GATEWAY, client=("127.0.0.1", 1))
+
+
+@contextmanager
+def social(directory: Path, registry: CollectorRegistry, **variables: str) -> Iterator[Social]:
+    """A backend that is set up for all platforms."""
+    settings = make_social_settings(directory, **variables)
+    transport, simulator = make_simulator()
     app = create_app(settings, registry, platforms_http=transport)
-    database: Database = app.state.database
+    publisher = _publisher(settings, app.state.database, transport)
+    with TestClient(app, raise_server_exceptions=False) as http:
+        yield Social(http, simulator, publisher)
+
+
+def _publisher(settings: Settings, database: Database, transport: httpx2.AsyncBaseTransport) -> Publisher:
+    """Publishes what is due when it is told to, not when its time has come."""
+    assert settings.token_keys_file is not None
     accounts, metrics = AccountStore(database), WorkMetrics()
-    platforms, cipher = load_platforms(file, GATEWAY), TokenCipher.from_file(keys)
+    platforms = load_platforms(settings.platforms_file, settings.platforms_url)
+    cipher = TokenCipher.from_file(settings.token_keys_file)
     client = PlatformClient(metrics, timeout=5, connect=lambda: transport)
     oauth = OAuthService(
         platforms,
@@ -103,13 +122,5 @@ def social(directory: Path, registry: CollectorRegistry, **variables: str) -> It
         metrics,
         redirect_url=settings.oauth_redirect_url,
     )
-    publisher = Publisher(
-        PublicationStore(database),
-        accounts,
-        PlatformService(platforms, client, oauth, cipher),
-        metrics,
-        owner="test",
-        deadline=60,
-    )
-    with TestClient(app, raise_server_exceptions=False) as http:
-        yield Social(http, TestClient(simulator, base_url=GATEWAY, client=("127.0.0.1", 1)), publisher)
+    service = PlatformService(platforms, client, oauth, cipher)
+    return Publisher(PublicationStore(database), accounts, service, metrics, owner="test", deadline=60)

@@ -34,8 +34,11 @@ def stoppable(postgresql: PostgreSQL) -> Iterator[PostgreSQL]:
     postgresql.start()
 
 
-def test_database_that_is_gone_comes_back(stoppable: PostgreSQL, ann: TestClient, registry: CollectorRegistry) -> None:
+def test_database_that_is_gone_comes_back(
+    stoppable: PostgreSQL, postgresql_url: URL, ann: TestClient, registry: CollectorRegistry
+) -> None:
     assert ann.get("/api/v1/users/me").status_code == 200  # in the cache now
+    stoppable.execute(postgresql_url, "CHECKPOINT")  # this server may forget what it was told last when it crashes
     stoppable.stop()
 
     for _ in range(2):
