@@ -158,6 +158,37 @@ def test_body_limit_on_the_real_server(tmp_path: Path, announced: bool) -> None:
     assert response.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize("kind", ["one header", "many headers", "path"])
+def test_head_without_an_end_is_cut_off(tmp_path: Path, kind: str) -> None:
+    part = {"one header": b"y" * 65_536, "many headers": b"x: y\r\n" * 10_000, "path": b"y" * 65_536}[kind]
+    with (
+        running_backend(tmp_path) as (_process, port),
+        socket.create_connection(("127.0.0.1", port), DEADLINE) as client,
+    ):
+        client.sendall(b"GET /" if kind == "path" else b"GET /health HTTP/1.1\r\nHost: x\r\nx: ")
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while sent < 100_000_000:
+                client.sendall(part)
+                sent += len(part)
+        text = _metrics(port)
+
+    assert sent < 50_000_000  # what fits into the buffers of two sockets, and no more
+    assert 'allin_http_requests_total{method="GET",route="unmatched",status_code="431"} 1.0' in text
+
+
+def test_large_body_in_many_parts_is_no_head(tmp_path: Path) -> None:
+    with running_backend(tmp_path) as (_process, port):
+        response = httpx2.post(
+            f"http://127.0.0.1:{port}/api/v1/users",
+            content=(b" " * 10_000 for _ in range(50)),
+            headers={"Content-Type": "application/json"},
+            trust_env=False,
+        )
+
+    assert response.status_code == 400  # no JSON
+
+
 def test_start_fails_with_the_reason(tmp_path: Path) -> None:
     env = {"ALLIN_DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/missing/test.db", "ALLIN_PORT": "0"}
     with running("allin_backend", "serve", env=env) as process:

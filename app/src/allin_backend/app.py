@@ -203,6 +203,8 @@ def create_app(
     app.state.cache = cache
     # For the server, which answers these on a port of each process's own as well.
     app.state.operations = operations
+    # For the server too, which refuses what is too large for it to become a request.
+    app.state.count_refused = metrics.http.record_refused
     return app
 
 

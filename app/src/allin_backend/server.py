@@ -23,6 +23,7 @@ from uvicorn.server import ServerState
 
 from allin_backend import logs, paths
 from allin_backend.app import create_app
+from allin_backend.protocol import Refused, bounded_protocol
 from allin_backend.settings import Settings
 from allin_backend.web.operations import Operations
 from allin_backend.web.responses import EXCEPTION_HANDLERS
@@ -31,6 +32,8 @@ _log: Final = logging.getLogger(__name__)
 
 # How long a connection that is open when the stop begins may still bring its first request.
 _FIRST_REQUEST_SECONDS: Final = 0.5
+# Bytes of a request's head on the metrics port.
+_HEAD_LIMIT: Final = 65_536
 # A scrape that runs when all else has ended may still get its answer.
 _LAST_SCRAPE_SECONDS: Final = 2.0
 
@@ -165,16 +168,18 @@ def serve(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)
     metrics = MetricsListener(app.state.operations, metrics_sockets)
-    server = Server(server_config(app, settings), settings, metrics)
+    server = Server(server_config(app, settings, app.state.count_refused), settings, metrics)
     server.run(sockets)
     return 0 if server.started else 1
 
 
-def server_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
-    """How uvicorn serves the application itself."""
+def server_config(app: ASGIApp, settings: Settings, refused: Refused | None = None) -> uvicorn.Config:
+    """How uvicorn serves the application itself. ``refused`` is told of requests that do not get as far as that."""
     return _config(
         app,
         lifespan="on",
+        # The application refuses from the limit on, in the usual form; this is for what would never get there.
+        http=bounded_protocol(4 * settings.request_header_limit_bytes, refused),
         # Whoever is not named here could otherwise choose the address under which it is counted.
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
@@ -191,7 +196,7 @@ def _config(app: ASGIApp, **options: object) -> uvicorn.Config:
     """What both listeners have in common."""
     common: dict[str, object] = {
         "loop": "uvloop",
-        "http": "httptools",
+        "http": bounded_protocol(_HEAD_LIMIT),
         "ws": "none",
         "log_config": None,
         "access_log": False,
@@ -203,7 +208,8 @@ def _config(app: ASGIApp, **options: object) -> uvicorn.Config:
 
 def _protocols(config: uvicorn.Config, state: ServerState, app_state: dict[str, Any]) -> partial[HttpToolsProtocol]:
     """Makes the protocol of each new connection, as uvicorn itself does."""
-    return partial(HttpToolsProtocol, config=config, server_state=state, app_state=app_state)
+    made: Any = config.http_protocol_class
+    return partial(made, config=config, server_state=state, app_state=app_state)
 
 
 def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:

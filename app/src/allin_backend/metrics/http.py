@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from collections.abc import Awaitable, Iterable, Iterator
+from http import HTTPStatus
 from time import perf_counter
 from typing import Final
 
@@ -46,6 +47,10 @@ class HttpMetrics:
         # The cell's own observe() would be one more call for each request.
         cell.counts[bisect_left(cell.bounds, seconds)] += 1
         cell.total += seconds
+
+    def record_refused(self, method: str) -> None:
+        """Count a request whose headers had no end, so that it never got to a route."""
+        self.record(method, contract.UNMATCHED_ROUTE, int(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE), 0.0)
 
     def _cell(self, method: str, route: str, status: int) -> HistogramCell:
         method = method if method in _METHODS else contract.OTHER_METHOD
