@@ -14,18 +14,9 @@ from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
 from allin_backend.app import create_app
-from allin_backend.database.accounts import AccountStore
-from allin_backend.database.engine import Database
-from allin_backend.database.oauth_states import OAuthStateStore
-from allin_backend.database.publications import PublicationStore
 from allin_backend.metrics.contract import PLATFORMS
-from allin_backend.metrics.work import WorkMetrics
-from allin_backend.platforms.client import PlatformClient
-from allin_backend.platforms.oauth import OAuthService
-from allin_backend.platforms.registry import load_platforms
-from allin_backend.platforms.service import PlatformService
 from allin_backend.publishing.publisher import Publisher
-from allin_backend.security.encryption import TokenCipher, make_key
+from allin_backend.security.encryption import make_key
 from allin_backend.settings import Settings
 from allin_simulator.app import create_simulator
 from allin_simulator.settings import Settings as SimulatorSettings
@@ -86,7 +77,9 @@ def make_social_settings(directory: Path, **variables: str) -> Settings:
         json.dumps({name: {"client_id": f"{name}-client", "client_secret": CLIENT_SECRET} for name in PLATFORMS})
     )
     files = {"ALLIN_TOKEN_KEYS_FILE": str(keys), "ALLIN_PLATFORMS_FILE": str(file)}
-    return make_settings(directory, ALLIN_PLATFORMS_URL=GATEWAY, **files, **variables)
+    # The tests say when something is published.
+    patient = {"ALLIN_PUBLISH_INTERVAL_SECONDS": "60"}
+    return make_settings(directory, ALLIN_PLATFORMS_URL=GATEWAY, **files, **(patient | variables))
 
 
 def make_simulator() -> tuple[httpx2.AsyncBaseTransport, TestClient]:
@@ -101,26 +94,5 @@ def social(directory: Path, registry: CollectorRegistry, **variables: str) -> It
     settings = make_social_settings(directory, **variables)
     transport, simulator = make_simulator()
     app = create_app(settings, registry, platforms_http=transport)
-    publisher = _publisher(settings, app.state.database, transport)
     with TestClient(app, raise_server_exceptions=False) as http:
-        yield Social(http, simulator, publisher)
-
-
-def _publisher(settings: Settings, database: Database, transport: httpx2.AsyncBaseTransport) -> Publisher:
-    """Publishes what is due when it is told to, not when its time has come."""
-    assert settings.token_keys_file is not None
-    accounts, metrics = AccountStore(database), WorkMetrics()
-    platforms = load_platforms(settings.platforms_file, settings.platforms_url)
-    cipher = TokenCipher.from_file(settings.token_keys_file)
-    client = PlatformClient(metrics, timeout=5, connect=lambda: transport)
-    oauth = OAuthService(
-        platforms,
-        client,
-        OAuthStateStore(database),
-        accounts,
-        cipher,
-        metrics,
-        redirect_url=settings.oauth_redirect_url,
-    )
-    service = PlatformService(platforms, client, oauth, cipher)
-    return Publisher(PublicationStore(database), accounts, service, metrics, owner="test", deadline=60)
+        yield Social(http, simulator, app.state.publisher)

@@ -143,7 +143,7 @@ def test_thresholds_of_the_documented_alerts_are_bucket_bounds() -> None:
     assert 2.0 in contract.DB_BUCKETS
 
 
-def test_series_for_first_events_exist_from_the_start(client: TestClient, registry: CollectorRegistry) -> None:
+def test_series_for_first_events_exist_from_the_start(app: Starlette, registry: CollectorRegistry) -> None:
     def requests(method: str, route: str, status: str) -> float | None:
         labels = {"method": method, "route": route, "status_code": status}
         return registry.get_sample_value("allin_http_requests_total", labels)

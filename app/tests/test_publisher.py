@@ -99,7 +99,10 @@ class Sender:
     at_once: int = 0
     most_at_once: int = 0
 
-    async def publish(self, account: AccountSecrets, text: str, idempotency_key: str) -> Published:
+    async def publish(
+        self, account: AccountSecrets, text: str, idempotency_key: str, *, budget: float | None = None
+    ) -> Published:
+        assert budget == 20.0
         self.sent.append((account.account_id, text, idempotency_key))
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -112,10 +115,29 @@ class Sender:
 
 def publish(queue: Queue, sender: Sender, *, chance: float = 1.0) -> tuple[bool, WorkMetrics]:
     metrics = WorkMetrics()
+    told: list[int] = []
+    before = len(queue.outcomes)
+
+    async def changed(user_id: int) -> None:
+        told.append(user_id)
+
     publisher = Publisher(
-        queue, Accounts(), sender, metrics, owner="me", deadline=3600.0, now=lambda: NOON, chance=lambda: chance
+        queue,
+        Accounts(),
+        sender,
+        metrics,
+        owner="me",
+        deadline=3600.0,
+        budget=20.0,
+        changed=changed,
+        now=lambda: NOON,
+        chance=lambda: chance,
     )
-    return asyncio.run(publisher.run()), metrics
+    more = asyncio.run(publisher.run())
+    # Whoever looks at the posts must see their new state.
+    ended = [outcome for outcome in queue.outcomes[before:] if outcome[0] != "postponed"]
+    assert len(told) == (0 if queue.lost else len(ended))
+    return more, metrics
 
 
 def count(metrics: WorkMetrics, family: str, **labels: str) -> float:
@@ -248,7 +270,7 @@ def test_an_outcome_that_cannot_be_written_down_is_an_error_of_the_run() -> None
 
 def test_a_platform_that_never_answers_is_left_before_the_lease_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     class Silent(Sender):
-        async def publish(self, account: AccountSecrets, text: str, idempotency_key: str) -> Published:
+        async def publish(self, *_: object, **__: object) -> Published:
             await asyncio.Event().wait()
             raise AssertionError("never reached")
 

@@ -26,7 +26,8 @@ def serve_until_stopped(directory: Path, scenario: Scenario) -> None:
 
     async def run() -> None:
         app = create_app(settings, CollectorRegistry())
-        server = Server(server_config(app, settings), settings, MetricsListener(app.state.operations, []))
+        metrics = MetricsListener(app.state.operations, [])
+        server = Server(server_config(app, settings), settings, metrics, app.state.background)
         server.config.load()
         server.lifespan = server.config.lifespan_class(server.config)
         sockets = bind("127.0.0.1", 0)

@@ -1,11 +1,13 @@
-"""Puts the application together."""
+"""Puts the application together: everything is built, started and stopped here."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import Final
+from uuid import uuid4
 
 import httpx2
 from prometheus_client import CollectorRegistry
@@ -14,6 +16,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from allin_backend import __version__, paths
+from allin_backend.background import Background, Job
 from allin_backend.cache import make_cache
 from allin_backend.database.accounts import AccountStore
 from allin_backend.database.engine import Database, DatabaseUnavailableError
@@ -22,6 +25,7 @@ from allin_backend.database.posts import PostStore
 from allin_backend.database.publications import PublicationStore
 from allin_backend.database.revision import SchemaError
 from allin_backend.database.sessions import SessionStore
+from allin_backend.database.survey import survey
 from allin_backend.database.users import UserStore
 from allin_backend.faults import Faults
 from allin_backend.metrics.collector import BackendMetrics
@@ -32,6 +36,8 @@ from allin_backend.platforms.client import PlatformClient
 from allin_backend.platforms.oauth import OAuthService
 from allin_backend.platforms.registry import load_platforms
 from allin_backend.platforms.service import PlatformService
+from allin_backend.publishing import jobs
+from allin_backend.publishing.publisher import Publisher
 from allin_backend.security.encryption import TokenCipher, make_key
 from allin_backend.security.passwords import Passwords
 from allin_backend.settings import Settings
@@ -121,6 +127,7 @@ def create_app(
     passwords = Passwords()
     users, sessions, accounts = UserStore(database), SessionStore(database), AccountStore(database)
     posts, publications = PostStore(database), PublicationStore(database)
+    states = OAuthStateStore(database)
     client = PlatformClient(
         work,
         timeout=settings.social_timeout_seconds,
@@ -132,7 +139,7 @@ def create_app(
     oauth = OAuthService(
         platforms,
         client,
-        OAuthStateStore(database),
+        states,
         accounts,
         cipher,
         work,
@@ -173,6 +180,27 @@ def create_app(
     resources += About(guard, release=settings.release).resources(resources)
     metrics.http.expect(_first_requests(resources))
 
+    owner = uuid4().hex
+    publisher = Publisher(
+        publications,
+        accounts,
+        service,
+        work,
+        owner=owner,
+        deadline=settings.publish_deadline_seconds,
+        budget=2 * settings.social_timeout_seconds,
+        changed=feed.changed,
+    )
+    background = Background(
+        [
+            Job("publish", settings.publish_interval_seconds, publisher.run),
+            jobs.refresh_tokens(accounts, oauth),
+            jobs.survey(partial(survey, database), work),
+            jobs.housekeeping([sessions, states]),
+        ],
+        work,
+    )
+
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as running:  # what was started last is stopped first
@@ -195,7 +223,8 @@ def create_app(
             if faults:
                 faults.start()
                 running.push_async_callback(faults.stop)
-            # The background's jobs begin here: they need all of the above, until they have ended.
+            background.start()
+            running.push_async_callback(_stop_jobs, background, publications, owner, settings.shutdown_grace_seconds)
             yield
 
     app = Backend(resources, guard, metrics, settings, lifespan, faults)
@@ -205,7 +234,17 @@ def create_app(
     app.state.operations = operations
     # For the server too, which refuses what is too large for it to become a request.
     app.state.count_refused = metrics.http.record_refused
+    app.state.publisher = publisher
+    # For the server, which has the jobs end while the last requests still run.
+    app.state.background = background
     return app
+
+
+async def _stop_jobs(background: Background, publications: PublicationStore, owner: str, grace: float) -> None:
+    await background.stop(grace)
+    # What a cancelled run had taken need not wait for its lease to end. Without the database it does.
+    with suppress(DatabaseUnavailableError):
+        await publications.release(owner)
 
 
 def _first_requests(resources: Iterable[Resource]) -> set[tuple[str, str, int]]:

@@ -23,6 +23,7 @@ from uvicorn.server import ServerState
 
 from allin_backend import logs, paths
 from allin_backend.app import create_app
+from allin_backend.background import Background
 from allin_backend.protocol import Refused, bounded_protocol
 from allin_backend.settings import Settings
 from allin_backend.web.operations import Operations
@@ -84,10 +85,13 @@ class Server(uvicorn.Server):
     socket that is closed, also where other processes share its port.
     """
 
-    def __init__(self, config: uvicorn.Config, settings: Settings, metrics: MetricsListener) -> None:
+    def __init__(
+        self, config: uvicorn.Config, settings: Settings, metrics: MetricsListener, background: Background
+    ) -> None:
         super().__init__(config)
         self._settings = settings
         self._metrics = metrics
+        self._background = background
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         try:
@@ -116,6 +120,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         _log.info("stopping", extra={"fields": {"grace_seconds": self._settings.shutdown_grace_seconds}})
+        self._background.drain()
         await self._take_the_last(sockets or [])
         await super().shutdown(sockets)
         # Last, so that the end of the requests and of the jobs can be watched.
@@ -168,7 +173,8 @@ def serve(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)
     metrics = MetricsListener(app.state.operations, metrics_sockets)
-    server = Server(server_config(app, settings, app.state.count_refused), settings, metrics)
+    config = server_config(app, settings, app.state.count_refused)
+    server = Server(config, settings, metrics, app.state.background)
     server.run(sockets)
     return 0 if server.started else 1
 

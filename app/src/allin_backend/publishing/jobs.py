@@ -41,7 +41,7 @@ class ExpiringAccounts(Protocol):
 class Refresher(Protocol):
     """What refreshing needs of the OAuth service."""
 
-    async def refresh(self, account_id: int) -> object: ...
+    async def refresh(self, account_id: int, /) -> object: ...
 
 
 def refresh_tokens(accounts: ExpiringAccounts, oauth: Refresher, now: Callable[[], datetime] = utc_now) -> Job:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -52,11 +52,17 @@ class Accounts(Protocol):
 class Sender(Protocol):
     """What the publisher needs of the platforms."""
 
-    async def publish(self, account: AccountSecrets, text: str, idempotency_key: str) -> Published: ...
+    async def publish(
+        self, account: AccountSecrets, text: str, idempotency_key: str, *, budget: float | None = None
+    ) -> Published: ...
 
 
 class Publisher:
-    """Takes due publications and sends them. ``deadline`` is how late, in seconds, one may still be published."""
+    """Takes due publications and sends them.
+
+    ``deadline`` is how late, in seconds, one may still be published, ``budget`` how long, in seconds, the requests for
+    one may take in a run. ``changed`` is told whose publication has a new state.
+    """
 
     def __init__(
         self,
@@ -67,6 +73,8 @@ class Publisher:
         *,
         owner: str,
         deadline: float,
+        budget: float,
+        changed: Callable[[int], Awaitable[None]],
         now: Callable[[], datetime] = utc_now,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -76,6 +84,8 @@ class Publisher:
         self._metrics = metrics
         self._owner = owner
         self._deadline = timedelta(seconds=deadline)
+        self._budget = budget
+        self._changed = changed
         self._now = now
         self._chance = chance
 
@@ -108,7 +118,7 @@ class Publisher:
             return  # disconnected since; its publications went with it
         try:
             async with asyncio.timeout(_LEASE_SECONDS - _MARGIN_SECONDS):
-                published = await self._sender.publish(account, claim.text, claim.idempotency_key)
+                published = await self._sender.publish(account, claim.text, claim.idempotency_key, budget=self._budget)
         except UnauthorizedError as error:
             await self._give_up(claim, "unauthorized", _text(error))
         except RejectedError as error:
@@ -131,11 +141,13 @@ class Publisher:
             self._metrics.posts_published.inc(claim.platform)
             self._metrics.publish_delay.observe(max(0.0, (now - claim.due_at).total_seconds()), claim.platform)
             _log.info("published", extra={"fields": self._fields(claim)})
+            await self._changed(claim.user_id)
 
     async def _give_up(self, claim: Claim, reason: str, error: str) -> None:
         if await self._queue.failed(claim, reason, error):
             self._metrics.posts_failed.inc(claim.platform, reason)
             _log.warning("given up", extra={"fields": {**self._fields(claim), "reason": reason, "error": error}})
+            await self._changed(claim.user_id)
 
     async def _postpone(self, claim: Claim, error: Exception, not_before: datetime | None) -> None:
         longest = min(_FIRST_PAUSE * 2 ** min(claim.attempts - 1, 20), _LONGEST_PAUSE)
