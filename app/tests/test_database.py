@@ -25,7 +25,7 @@ from services import PostgreSQL
 from support import DEADLINE, make_database, with_database
 
 ANN = {"email": "ann@example.com", "name": "Ann"}
-SILENCE = r"no answer within 0\.2 s"
+SILENCE = r"no answer within [0-9.]+ s"
 # Takes minutes where nobody stops it.
 ENDLESS = {
     "sqlite": "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1e10) SELECT count(*) FROM n",
@@ -246,7 +246,8 @@ def test_server_that_stays_silent(postgresql_url: URL) -> None:
         finally:
             os.kill(process, signal.SIGCONT)
 
-    with_database(postgresql_url, scenario, pool_size=1, timeout=0.2)
+    # Long enough for a new connection on a busy machine.
+    with_database(postgresql_url, scenario, pool_size=1, timeout=2.0)
 
 
 def test_server_that_accepts_and_never_answers() -> None:

@@ -40,6 +40,7 @@ class Background:
         self._metrics = metrics
         self._draining = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._random = random.Random()  # noqa: S311  # spreads load, guards nothing
 
     def start(self) -> None:
         """Begin. Needs a running event loop."""
@@ -67,7 +68,7 @@ class Background:
             if await self._run(job):
                 continue
             # Not quite regular: workers that started together would ask the database together for ever.
-            pause = job.interval * random.uniform(0.9, 1.1)  # noqa: S311  # spreads load, guards nothing
+            pause = job.interval * self._random.uniform(0.9, 1.1)
             try:
                 async with asyncio.timeout(pause):
                     await self._draining.wait()

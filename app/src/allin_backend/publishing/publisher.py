@@ -76,7 +76,7 @@ class Publisher:
         budget: float,
         changed: Callable[[int], Awaitable[None]],
         now: Callable[[], datetime] = utc_now,
-        chance: Callable[[], float] = random.random,
+        chance: Callable[[], float] = random.Random().random,  # noqa: S311, B008  # spreads load, guards nothing
     ) -> None:
         self._queue = queue
         self._accounts = accounts
