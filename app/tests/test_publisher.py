@@ -95,9 +95,14 @@ class Sender:
     """Answers with ``error``, or accepts."""
 
     error: Exception | None = None
+    once: bool = True
     sent: list[tuple[int, str, str]] = field(default_factory=list)
     at_once: int = 0
     most_at_once: int = 0
+
+    def publishes_once(self, platform: str) -> bool:
+        assert platform == "twitter"
+        return self.once
 
     async def publish(
         self, account: AccountSecrets, text: str, idempotency_key: str, *, budget: float | None = None
@@ -218,6 +223,20 @@ def test_a_time_that_the_platform_named_is_waited_for(named: float, pause: float
         assert [outcome[:3] for outcome in queue.outcomes] == [("postponed", 1, pause)]
 
 
+def test_unknown_outcome_is_not_sent_again_where_that_would_make_a_second_post() -> None:
+    unknown = UnavailableError("twitter", "timeout", outcome_unknown=True)
+    not_sent = UnavailableError("twitter", "connection")
+    expected = {
+        (unknown, True): ("postponed", 1, 2.0, "twitter: timeout"),
+        (unknown, False): ("failed", 1, "unknown_outcome", "twitter: timeout"),
+        (not_sent, False): ("postponed", 1, 2.0, "twitter: connection"),
+    }
+    for (error, once), outcome in expected.items():
+        queue = Queue([claim()])
+        publish(queue, Sender(error, once=once))
+        assert queue.outcomes == [outcome]
+
+
 def test_what_can_be_put_right_waits(caplog: pytest.LogCaptureFixture) -> None:
     queue = Queue([claim()])
 
@@ -275,8 +294,10 @@ def test_a_platform_that_never_answers_is_left_before_the_lease_ends(monkeypatch
             raise AssertionError("never reached")
 
     monkeypatch.setattr("allin_backend.publishing.publisher._LEASE_SECONDS", 30.01)
-    queue = Queue([claim()])
-
-    publish(queue, Silent())
-
-    assert queue.outcomes == [("postponed", 1, 2.0, "TimeoutError")]
+    for once, outcome in (
+        (True, ("postponed", 1, 2.0, "TimeoutError")),
+        (False, ("failed", 1, "unknown_outcome", "There was no answer in time.")),
+    ):
+        queue = Queue([claim()])
+        publish(queue, Silent(once=once))
+        assert queue.outcomes == [outcome]

@@ -193,7 +193,7 @@ SOCIAL_ERRORS: Final = (
     "cancelled",
 )
 ACCOUNT_STATES: Final = ("active", "needs_reconnect")
-FAILURE_REASONS: Final = ("rejected", "unauthorized", "too_late")
+FAILURE_REASONS: Final = ("rejected", "unauthorized", "too_late", "unknown_outcome")
 QUEUE_STATES: Final = ("waiting", "due")
 ACTIVITY_WINDOWS: Final = ("5m", "1h", "24h", "7d", "30d")
 SIGN_IN_STATUSES: Final = (SUCCESS, "wrong_credentials", "rate_limited")
@@ -420,7 +420,8 @@ POSTS_FAILED: Final = Metric(
     "allin_posts_failed_total",
     Kind.COUNTER,
     "Posts given up. rejected: the platform refused the content, unauthorized: the account must be connected again,"
-    " too_late: it could not be published in time.",
+    " too_late: it could not be published in time, unknown_outcome: the platform may have it, and asked again it would"
+    " make a second one.",
     (_PLATFORM, Label("reason", FAILURE_REASONS)),
 )
 QUEUE_POSTS: Final = Metric(

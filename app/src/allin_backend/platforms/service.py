@@ -49,6 +49,14 @@ class PlatformService:
 
         return await self._for_account(account, work, budget)
 
+    def publishes_once(self, platform: str) -> bool:
+        """Whether the platform makes no second post where ``publish`` is called again with the same key.
+
+        Raises:
+            UnknownPlatformError: the platform is not set up here.
+        """
+        return self._platforms.named(platform).publishes_once
+
     async def figures(self, account: AccountSecrets, platform_post_id: str, *, budget: float | None = None) -> Figures:
         """The figures of a post that the account made."""
 

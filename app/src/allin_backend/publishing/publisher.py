@@ -1,8 +1,10 @@
-"""Publishes what is due: once, and never twice.
+"""Publishes what is due: once, and not twice.
 
 A publication is one post on one account. A process takes it with a lease, sends it with the publication's own
 idempotency key, and writes the outcome down. If the process dies or the database is gone in between, the lease ends,
-another process sends it again with the same key, and the platform answers with the post that it already has.
+another process sends it again with the same key, and a platform that keeps such keys answers with the post that it
+already has. On one that does not, a post whose outcome is not known is given up, for a person to look; only a process
+that dies while it sends can still make two there.
 """
 
 from __future__ import annotations
@@ -51,6 +53,8 @@ class Accounts(Protocol):
 
 class Sender(Protocol):
     """What the publisher needs of the platforms."""
+
+    def publishes_once(self, platform: str) -> bool: ...
 
     async def publish(
         self, account: AccountSecrets, text: str, idempotency_key: str, *, budget: float | None = None
@@ -124,9 +128,15 @@ class Publisher:
         except RejectedError as error:
             await self._give_up(claim, "rejected", _text(error))
         except PlatformError as error:
-            await self._postpone(claim, error, error.retry_at)
+            if error.outcome_unknown and not self._sender.publishes_once(claim.platform):
+                await self._give_up(claim, "unknown_outcome", _text(error))
+            else:
+                await self._postpone(claim, error, error.retry_at)
         except TimeoutError as error:
-            await self._postpone(claim, error, None)
+            if self._sender.publishes_once(claim.platform):
+                await self._postpone(claim, error, None)
+            else:
+                await self._give_up(claim, "unknown_outcome", "There was no answer in time.")
         except Exception as error:
             # A platform that is not set up any more, a key that is gone: put right, it lets the post go out.
             _log.error("cannot publish", extra={"fields": self._fields(claim)}, exc_info=error)
