@@ -19,4 +19,4 @@ export PROMTOOL
 ../tools/ensure_servers.sh
 .venv/bin/ruff check .
 .venv/bin/mypy
-.venv/bin/pytest "$@"
+.venv/bin/pytest --numprocesses 2 "$@"

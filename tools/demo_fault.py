@@ -135,14 +135,14 @@ FAULTS = {
         {"bytes_per_second": 4 * 2**20, "limit_bytes": 1.2 * 2**30},
     ),
     "loop-block": Fault(
-        "something blocks the event loop for 0.3 s twice a second",
+        "something blocks the event loop for 0.3 s, again and again",
         (
             Look("lag P95", "max(allin_nodejs_eventloop_lag_p95_seconds)", seconds),
             Look("lag max", "max(allin_nodejs_eventloop_lag_max_seconds)", seconds),
             P95,
         ),
         "HighEventLoopLag after about 3 minutes, SlowResponseTime later",
-        {"seconds": 0.3, "every_seconds": 0.5},
+        {"seconds": 0.3, "every_seconds": 0.4},
     ),
 }
 
