@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from allin_backend import paths
 from allin_backend.app import create_app
-from allin_backend.metrics.contract import PLATFORMS
+from allin_backend.metrics.contract import CACHE_TYPES, PLATFORMS
 from allin_backend.security.encryption import make_key
 from allin_backend.traffic import crowd
 from allin_backend.traffic import people as people_module
@@ -127,7 +127,9 @@ def test_people_use_every_route_and_are_refused_only_where_they_say_no(
     assert answers["4xx"] == sum(refused) < 30
     for route in set(paths.MEASURED) - {paths.READY, paths.OPENAPI}:
         assert counted(registry, "allin_http_requests_total", route=route) > 0, route
-    for name in ("cache_hits", "posts_scheduled", "posts_published", "social_api_calls", "oauth_operations"):
+    for cache_type in CACHE_TYPES:
+        assert counted(registry, "allin_cache_hits_total", cache_type=cache_type) > 0, cache_type
+    for name in ("posts_scheduled", "posts_published", "social_api_calls", "oauth_operations"):
         assert counted(registry, f"allin_{name}_total") > 0, name
     assert counted(registry, "allin_posts_failed_total") == 0
     assert all(len(person.posts) <= 6 for person in crowd_after.people)

@@ -159,14 +159,14 @@ class Person:
         return response
 
     async def _list_posts(self) -> httpx2.Response:
-        response = await self._send("GET", f"{paths.POSTS}?limit=10")
+        response = await self._send("GET", paths.POSTS)
         if response.status_code != HTTPStatus.OK:
             return response
         page = response.json()
         if not self.posts:
             self.posts.extend(sorted(item["id"] for item in page["items"]))
         if page["next_cursor"] and self._random.random() < 0.3:
-            return await self._send("GET", f"{paths.POSTS}?limit=10&cursor={page['next_cursor']}")
+            return await self._send("GET", f"{paths.POSTS}?cursor={page['next_cursor']}")
         return response
 
     async def _read_post(self) -> httpx2.Response:
