@@ -80,6 +80,12 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("node_exporter", {"node_exporter_port": -1}, ["node_exporter_port", "node_exporter_port: 9100"]),
     ("backend", {"backend_port": 65536}, ["backend_port", "backend_port: 7000"]),
     ("backend", {"backend_workers": 0}, ["backend_workers", "above 0"]),
+    ("backend", {"backend_traffic_people": 0}, ["backend_traffic_people", "above 0"]),
+    ("backend", {"backend_traffic_shape": "round"}, ["backend_traffic_shape", "daily", "flat"]),
+    # what is for trying out, where people depend on it
+    ("backend", {"backend_environment": "production", "backend_traffic_enabled": True}, ["backend_traffic_enabled"]),
+    ("backend", {"backend_environment": "prod-eu", "backend_simulator_enabled": True}, ["backend_simulator_enabled"]),
+    ("backend", {"backend_environment": "production", "backend_faults_enabled": True}, ["backend_faults_enabled"]),
     ("backend", {"backend_metrics_port_base": 65530, "backend_workers": 9}, ["backend_metrics_port_base", "65539"]),
     ("backend", {"backend_metrics_port_base": 6998, "backend_workers": 2}, ["backend_metrics_port_base", "7000"]),
     ("backend", {"backend_simulator_port": 0}, ["backend_simulator_port", "backend_simulator_port: 7080"]),
