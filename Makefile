@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down status demo-fault image venv machine test lint unit app bench metrics-doc mutants molecule
+.PHONY: help up down status demo-fault image venv machine test lint unit app bench metrics-doc messages-doc message-pictures mutants molecule
 
 RELEASE ?= trixie
 VENV := .venv/bin
@@ -55,6 +55,12 @@ bench: venv ## What the instrumentation costs, beside its peers, in a table (BEN
 
 metrics-doc: ## Writes docs/metrics.md from the metric contract
 	@PYTHONPATH=app/src python3 -m allin_backend.metrics.document > docs/metrics.md
+
+messages-doc: venv ## Writes docs/messages.md: what alerts look like in Slack and in a mail
+	@python -m tests.roles.messages
+
+message-pictures: venv ## Makes the pictures of docs/messages.md with a headless Chromium
+	@python tools/message_pictures.py
 
 mutants: venv ## Breaks every alert rule in turn and sees a test fail (RULES=/path/*.yml CASES=/path/ for yours)
 	@python tools/debian_packages.py --test-tools

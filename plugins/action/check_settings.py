@@ -198,6 +198,15 @@ def check_duration(value: object) -> str | None:
     )
 
 
+def check_time_of_day(value: object) -> str | None:
+    """Hour and minute."""
+    if isinstance(value, int):
+        return "is a number to YAML, which counts 18:00 in sixties; put it in quotes"
+    if isinstance(value, str) and re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", value):
+        return None
+    return "is not a time of day (hours and minutes, 00:00 to 23:59, in quotes)"
+
+
 def check_size(value: object) -> str | None:
     """Size as Prometheus reads it, such as 10GB."""
     match = re.fullmatch(r"([0-9]+)([KMGTPE]?B)", value) if isinstance(value, str) else None
@@ -467,6 +476,7 @@ FORMATS: dict[str, Format] = {
     "label_map": Format(check_label_map, "{region: eu-west}", whole=True),
     "version": Format(check_version, "1.2.3"),
     "sha256": Format(check_sha256, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+    "time_of_day": Format(check_time_of_day, "'08:00'"),
     "ratio": Format(check_ratio, "0.9"),
     "positive": Format(check_positive, "1"),
     "unix_mode": Format(check_unix_mode, "'0640'"),

@@ -24,6 +24,7 @@ GOOD: dict[str, list[object]] = {
     "label_map": [{}, {"region": "eu", "_zone": ""}],
     "version": ["1.2", "3.14.0", "0.60.5", "1.2.3.4"],
     "sha256": ["a" * 64, "0123456789abcdefABCDEF" + "0" * 42],
+    "time_of_day": ["00:00", "08:00", "23:59"],
     "ratio": [0, 1, 0.5, "0.999"],
     "positive": [1, 0.1, "3", 1e9],
     "unix_mode": ["0640", "640", "2755"],
@@ -212,6 +213,13 @@ BAD: dict[str, list[tuple[object, str]]] = {
         ({"__a": "x"}, "keeps for itself"),
         ({"a": 1}, "label a that is no text"),
         ({"a": None}, "label a that is no text"),
+    ],
+    "time_of_day": [
+        ("8:00", "not a time of day"),
+        ("24:00", "not a time of day"),
+        ("12:60", "not a time of day"),
+        ("noon", "not a time of day"),
+        (1080, "quotes"),
     ],
     "version": [
         (3.1, "put the version in quotes"),

@@ -65,6 +65,56 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
         {"alertmanager_slack_enabled": False, "alertmanager_email_enabled": False},
         ["alertmanager_notify: false"],
     ),
+    # routes and receivers that cannot work together
+    (
+        "alertmanager",
+        {"alertmanager_extra_receivers": [{"name": "pager", "webhook_configs": [{"url": "http://x"}]}]},
+        ["alertmanager_extra_receivers", "no route names the receiver pager", "alertmanager_extra_routes: [{matchers:"],
+    ),
+    (
+        "alertmanager",
+        {"alertmanager_extra_routes": [{"matchers": ["team = x"], "receiver": "critcal"}]},
+        ["alertmanager_extra_routes[0]", "critcal", "did you mean critical?"],
+    ),
+    (
+        "alertmanager",
+        {"alertmanager_extra_routes": [{"matchers": ["alertname = Watchdog"], "receiver": "critical"}]},
+        ["alertmanager_extra_routes[0]", "Watchdog", "Remove the route"],
+    ),
+    (
+        "alertmanager",
+        {"alertmanager_extra_routes": [{"receiver": "critical"}]},
+        ["the role's route of severity", "alertmanager_extra_routes[0] (no matchers)", "continue: true"],
+    ),
+    (
+        "alertmanager",
+        {"alertmanager_teams": [{"name": "a", "slack_channel": "#a"}, {"name": "a", "slack_channel": "#b"}]},
+        ["alertmanager_teams[1]", "alertmanager_teams[0]"],
+    ),
+    (
+        "alertmanager",
+        {"alertmanager_environments": [{"name": "staging"}]},
+        ["alertmanager_environments[0]", "tells nobody", "slack_channel"],
+    ),
+    ("alertmanager", {"alertmanager_teams": [{"slack_channel": "#a"}]}, ["alertmanager_teams[0].name"]),
+    (
+        "alertmanager",
+        {"alertmanager_teams": [{"name": "a", "slack_channel": "Alerts"}]},
+        ["slack_channel", "#payments"],
+    ),
+    ("alertmanager", {"alertmanager_mute_times": {"warning": ["nights"]}}, ["nights", "alertmanager_time_intervals"]),
+    ("alertmanager", {"alertmanager_mute_times": {"critical": ["nights"]}}, ["alertmanager_mute_times.critical"]),
+    ("alertmanager", {"alertmanager_time_intervals": [{"name": "nights"}]}, ["nothing uses nights"]),
+    ("alertmanager", {"alertmanager_info_to": "mail"}, ["alertmanager_info_to", "daily_mail"]),
+    (
+        "alertmanager",
+        {"alertmanager_info_to": "daily_mail", "alertmanager_email_enabled": False},
+        ["alertmanager_email_enabled: true"],
+    ),
+    ("alertmanager", {"alertmanager_daily_mail_time": "8 am"}, ["alertmanager_daily_mail_time", "08:00"]),
+    ("alertmanager", {"alertmanager_heartbeat_url": "https://example.com/ping"}, ["alertmanager_heartbeat_url"]),
+    ("alertmanager", {"alertmanager_heartbeat_url": "ping.test"}, ["alertmanager_heartbeat_url", "https://"]),
+    ("alertmanager", {"alertmanager_heartbeat_interval_seconds": 0}, ["alertmanager_heartbeat_interval_seconds: 60"]),
     # a bad duration
     ("prometheus", {"prometheus_retention_time": "15 days"}, ["prometheus_retention_time", "30d"]),
     ("prometheus", {"prometheus_scrape_interval": "15"}, ["prometheus_scrape_interval", "15s"]),

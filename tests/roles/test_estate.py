@@ -57,6 +57,18 @@ def test_targets_follow_the_groups() -> None:
     }
 
 
+def test_every_target_says_which_host_it_is_on() -> None:
+    """Prevents: a host that is down, and a message for each service on it."""
+    for inventory, viewer, hosts in (
+        ("inventories/production", "monitor1", {"app1", "app2", "monitor1", "monitor2"}),
+        ("inventories/local", "allin-local", {"allin-local"}),
+    ):
+        jobs = hostvars(inventory, viewer, "prometheus_scrape_jobs")
+        labelled = {job["target_labels"][target]["host"] for job in jobs for target in job["targets"]}
+        assert labelled == hosts
+    assert jobs[0]["target_labels"]["allin-local:7000"] == {"host": "allin-local"}
+
+
 def test_the_members_of_a_cluster_know_each_other_and_not_themselves() -> None:
     assert hostvars("inventories/production", "monitor1", "alertmanager_cluster_peers") == ["192.0.2.22:9094"]
     assert hostvars("inventories/production", "monitor2", "alertmanager_cluster_peers") == ["192.0.2.21:9094"]

@@ -1,0 +1,194 @@
+"""Causes hide their consequences: what a running Alertmanager of each Debian suite tells of alerts at once."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.roles.rendering import MAIL, SLACK, render
+from tests.sinks.alertmanagers import SUITES, Alertmanager, running
+
+APP1 = {"host": "app1", "environment": "production"}
+APP2 = {"host": "app2", "environment": "production"}
+BACKEND = {"job": "backend-api-production", "environment": "production"}
+
+# name of the case, the cause, what it hides, what it does not hide
+CASES: list[tuple[str, dict[str, str], list[dict[str, str]], list[dict[str, str]]]] = [
+    (
+        "critical hides the same thing's warning",
+        {"alertname": "HostDiskSpaceLow", "severity": "critical", "mountpoint": "/var", **APP1},
+        [
+            {"alertname": "HostDiskSpaceLow", "severity": "warning", "mountpoint": "/var", **APP1},
+            {"alertname": "HostDiskSpaceLow", "severity": "info", "mountpoint": "/var", **APP1},
+        ],
+        [
+            {"alertname": "HostDiskSpaceLow", "severity": "warning", "mountpoint": "/", **APP1},
+            {"alertname": "HostDiskSpaceLow", "severity": "warning", "mountpoint": "/var", **APP2},
+            {"alertname": "HostDiskSpaceLow", "severity": "warning", "mountpoint": "/var", "host": "app1"},
+            {"alertname": "HostMemoryLow", "severity": "warning", "mountpoint": "/var", **APP1},
+            {"alertname": "HostDiskSpaceLow", "severity": "critical", "mountpoint": "/srv", **APP1},
+        ],
+    ),
+    (
+        "a platform's critical leaves other platforms alone",
+        {"alertname": "SocialApiErrors", "severity": "critical", "platform": "tiktok", **BACKEND},
+        [{"alertname": "SocialApiErrors", "severity": "warning", "platform": "tiktok", **BACKEND}],
+        [{"alertname": "SocialApiErrors", "severity": "warning", "platform": "twitter", **BACKEND}],
+    ),
+    (
+        "a host that is down hides what is on it",
+        {"alertname": "HostDown", "severity": "critical", "component": "host", **APP1},
+        [
+            {"alertname": "TargetDown", "severity": "warning", "component": "target", "job": "node", **APP1},
+            {"alertname": "BackendInstanceDown", "severity": "warning", "instance": "app1:7000", **APP1, **BACKEND},
+            {"alertname": "AlertmanagerDown", "severity": "critical", "component": "alertmanager", **APP1},
+        ],
+        [
+            {"alertname": "TargetDown", "severity": "warning", "component": "target", "job": "node", **APP2},
+            {"alertname": "TargetDown", "severity": "warning", "host": "app1", "environment": "staging"},
+            # Without a host nobody can say that it is on that one.
+            {"alertname": "HighErrorRate", "severity": "critical", "component": "http", **BACKEND},
+            {"alertname": "Watchdog", "severity": "none", "environment": "production"},
+        ],
+    ),
+    (
+        "a host that has no name hides nothing",
+        {"alertname": "HostDown", "severity": "critical", "component": "host", "environment": "production"},
+        [],
+        [{"alertname": "HighErrorRate", "severity": "critical", "component": "http", **BACKEND}],
+    ),
+    (
+        "a backend that is down hides what is measured on it",
+        {"alertname": "BackendDown", "severity": "critical", "component": "backend", **BACKEND},
+        [
+            {"alertname": f"Of{component}", "severity": "critical", "component": component, **BACKEND}
+            for component in (
+                "backend",
+                "http",
+                "runtime",
+                "cache",
+                "database",
+                "business",
+                "social",
+                "oauth",
+                "slo",
+                "target",
+            )
+        ],
+        [
+            {"alertname": "HighErrorRate", "severity": "critical", "component": "http", **BACKEND, "job": "other"},
+            {"alertname": "HighErrorRate", "severity": "critical", "component": "http", **BACKEND, "environment": "x"},
+            {"alertname": "HostMemoryLow", "severity": "critical", "component": "host", **BACKEND},
+            {"alertname": "BackendAbsent", "severity": "critical", "component": "backend", **BACKEND},
+        ],
+    ),
+    (
+        "one instance hides its own alerts",
+        {"alertname": "BackendInstanceDown", "severity": "warning", "instance": "app1:7000", **BACKEND},
+        [
+            {
+                "alertname": "HighMemoryUsage",
+                "severity": "warning",
+                "component": "runtime",
+                "instance": "app1:7000",
+                **BACKEND,
+            }
+        ],
+        [
+            {
+                "alertname": "HighMemoryUsage",
+                "severity": "warning",
+                "component": "runtime",
+                "instance": "app2:7000",
+                **BACKEND,
+            },
+            {
+                "alertname": "HighErrorRate",
+                "severity": "critical",
+                "component": "http",
+                "instance": "app1:7000",
+                **BACKEND,
+            },
+        ],
+    ),
+    (
+        "without cAdvisor nothing is known of containers",
+        {"alertname": "TargetDown", "severity": "warning", "component": "target", "job": "cadvisor", **APP1},
+        [{"alertname": "ContainerAbsent", "severity": "warning", "component": "container", "name": "x", **APP1}],
+        [
+            {"alertname": "ContainerAbsent", "severity": "warning", "component": "container", "name": "x", **APP2},
+            {"alertname": "HostMemoryLow", "severity": "warning", "component": "host", **APP1},
+        ],
+    ),
+    (
+        "errors now are why the budget burns",
+        {"alertname": "HighErrorRate", "severity": "critical", "component": "http", **BACKEND},
+        [{"alertname": "AvailabilityBudgetBurn", "severity": "warning", "component": "slo", **BACKEND}],
+        [
+            {"alertname": "AvailabilityBudgetBurn", "severity": "critical", "component": "slo", **BACKEND},
+            {"alertname": "DatabaseErrors", "severity": "warning", "component": "database", **BACKEND},
+        ],
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inhibition") / "config"
+    # Nothing is sent while the test looks.
+    render(folder, **SLACK, **MAIL, alertmanager_group_wait="1h", alertmanager_group_wait_critical="1h")
+    return folder / "alertmanager.yml"
+
+
+@pytest.fixture(scope="module", params=SUITES)
+def alertmanager(
+    request: pytest.FixtureRequest, config: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Alertmanager]:
+    with running(request.param, config, tmp_path_factory.mktemp("alertmanager")) as sender:
+        sender.wait_until_ready()
+        yield sender
+
+
+def send(sender: Alertmanager, alerts: list[dict[str, str]], *, ended: bool = False) -> None:
+    now = time.time()
+    times = {"startsAt": stamp(now - 60 if ended else now), "endsAt": stamp(now if ended else now + 3600)}
+    sender.call("/api/v2/alerts", [{"labels": labels, **times} for labels in alerts])
+
+
+def stamp(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"
+
+
+def hidden(sender: Alertmanager) -> list[dict[str, str]]:
+    found: list[dict[str, Any]] = json.loads(sender.call("/api/v2/alerts?active=false&silenced=false"))
+    return [one["labels"] for one in found if one["status"]["inhibitedBy"]]
+
+
+@pytest.mark.parametrize("case", CASES, ids=[name for name, *_ in CASES])
+def test_a_cause_hides_its_consequences_and_nothing_else(
+    alertmanager: Alertmanager, case: tuple[str, dict[str, str], list[dict[str, str]], list[dict[str, str]]]
+) -> None:
+    _, cause, consequences, others = case
+    everything = [cause, *consequences, *others]
+    send(alertmanager, everything)
+    try:
+        deadline = time.monotonic() + 10
+        # The last of what was sent must have been looked at: an alert is judged when it is asked for.
+        while True:
+            known = json.loads(alertmanager.call("/api/v2/alerts"))
+            if len(known) >= len(everything) and len(hidden(alertmanager)) >= len(consequences):
+                break
+            assert time.monotonic() < deadline, f"hidden: {hidden(alertmanager)}"
+            time.sleep(0.05)
+        found = hidden(alertmanager)
+        assert sorted(found, key=str) == sorted(consequences, key=str)
+    finally:
+        send(alertmanager, everything, ended=True)
+        deadline = time.monotonic() + 10
+        while json.loads(alertmanager.call("/api/v2/alerts")) and time.monotonic() < deadline:
+            time.sleep(0.05)
