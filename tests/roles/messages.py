@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import json
 import re
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,6 +184,10 @@ def document(found: dict[str, Example]) -> str:
         lines += [f"## {name}", ""]
         lines += [f"![{name}, in Slack](pictures/message-{slug}-slack.png)", ""]
         lines += [f"![{name}, as a mail](pictures/message-{slug}-mail.png)", ""]
+        if example is found["One alert"]:
+            lines += ["In the dark, and on a phone:", ""]
+            lines += [f"![{name}, in Slack, dark](pictures/message-{slug}-slack-dark.png)", ""]
+            lines += [f"![{name}, as a mail on a phone, dark](pictures/message-{slug}-mail-phone-dark.png)", ""]
         lines += ["<details><summary>The same as text</summary>", "", "Slack:", "", "```text"]
         lines += [
             example.attachment["title"],
@@ -210,21 +213,23 @@ def slug_of(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def main() -> None:
+def write(target: Path | None = None) -> None:
     """Write the document, and the material of the pictures where a folder is given."""
     with tempfile.TemporaryDirectory() as folder:
         found = examples(SUITES[-1], Path(folder))
     DOCUMENT.write_text(document(found))
-    for target in map(Path, sys.argv[1:]):
-        target.mkdir(parents=True, exist_ok=True)
-        for name, example in found.items():
-            (target / f"{slug_of(name)}.html").write_text(example.mail["html"])
-            (target / f"{slug_of(name)}.json").write_text(
-                json.dumps(
-                    {"subject": example.mail.title, "attachment": example.attachment, "from": example.slack["username"]}
-                )
-            )
+    if target is None:
+        return
+    target.mkdir(parents=True, exist_ok=True)
+    for name, example in found.items():
+        material = {
+            "subject": example.mail.title,
+            "attachment": example.attachment,
+            "from": example.slack["username"],
+        }
+        (target / f"{slug_of(name)}.html").write_text(example.mail["html"])
+        (target / f"{slug_of(name)}.json").write_text(json.dumps(material))
 
 
 if __name__ == "__main__":
-    main()
+    write()

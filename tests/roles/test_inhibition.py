@@ -78,6 +78,7 @@ CASES: list[tuple[str, dict[str, str], list[dict[str, str]], list[dict[str, str]
                 "oauth",
                 "slo",
                 "target",
+                "scrape",
             )
         ],
         [
