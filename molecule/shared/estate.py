@@ -1,4 +1,4 @@
-"""The container host of a scenario, and site.yml run on it again."""
+"""The container host of a scenario, and playbooks run on it again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PLAIN = {"ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
 
 @dataclass(frozen=True)
 class Run:
-    """What a run of site.yml said: its exit code, and everything it printed, in the order in which it was printed."""
+    """What a run of a playbook said: its exit code, and everything it printed, in the order in which it was printed."""
 
     code: int
     output: str
@@ -30,8 +30,13 @@ class Run:
 
 def run_site(*options: str) -> Run:
     """Run site.yml on the scenario's inventory with these options of ansible-playbook."""
+    return run_playbook("site.yml", *options)
+
+
+def run_playbook(playbook: str, *options: str) -> Run:
+    """Run a playbook on the scenario's inventory with these options of ansible-playbook."""
     done = subprocess.run(
-        ["ansible-playbook", "--inventory", os.environ["MOLECULE_INVENTORY_FILE"], "site.yml", *options],
+        ["ansible-playbook", "--inventory", os.environ["MOLECULE_INVENTORY_FILE"], playbook, *options],
         cwd=ROOT,
         env=os.environ | PLAIN | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
         check=False,
