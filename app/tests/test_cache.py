@@ -12,11 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from allin_backend.cache import make_cache
 from allin_backend.cache.facade import FAILURES_ALLOWED, Cache
 from allin_backend.cache.memory import MemoryStore
 from allin_backend.cache.store import StoreError
 from allin_backend.metrics.contract import CACHE_OPERATIONS, CACHE_TYPES
 from allin_backend.metrics.work import WorkMetrics
+from allin_backend.settings import load
 from support import DEADLINE
 
 PAUSE: Final = 0.001
@@ -488,3 +490,19 @@ def test_store_in_memory_is_like_its_model(size: int, steps: list[tuple[str, str
             assert len(store) == len(model) <= size
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("variables", "coherent"),
+    [
+        ({}, True),
+        ({"ALLIN_METRICS_PORT": "7001"}, False),
+        ({"ALLIN_DATABASE_URL": "postgresql+asyncpg://user@host/name"}, False),
+        ({"ALLIN_DATABASE_URL": "postgresql+asyncpg://user@host/name", "ALLIN_CACHE_URL": "redis://host"}, True),
+    ],
+)
+def test_entries_live_long_only_where_every_change_reaches_them(variables: dict[str, str], coherent: bool) -> None:
+    cache = make_cache(load(variables), WorkMetrics())
+
+    assert cache.coherent is coherent
+    assert cache.lifetime(10.0) == (300.0 if coherent else 10.0)

@@ -19,6 +19,12 @@ def make_cache(settings: Settings, metrics: WorkMetrics) -> Cache:
         ConfigurationError: the file with the password cannot be used.
     """
     if settings.cache_url == "memory:":
-        return Cache(MemoryStore(settings.cache_size), metrics)
+        # A file of its own, and no other process at the same port: nobody else changes what is kept here.
+        alone = settings.database_url.get_backend_name() == "sqlite" and not settings.metrics_port
+        return Cache(MemoryStore(settings.cache_size), metrics, coherent=alone)
     password = read_line("ALLIN_CACHE_PASSWORD_FILE", settings.cache_password_file)
-    return Cache(RedisStore(settings.cache_url, password=password, timeout=settings.cache_timeout_seconds), metrics)
+    return Cache(
+        RedisStore(settings.cache_url, password=password, timeout=settings.cache_timeout_seconds),
+        metrics,
+        coherent=True,
+    )

@@ -14,6 +14,7 @@ from allin_backend.metrics.work import WorkMetrics
 
 FAILURES_ALLOWED: Final = 5
 """Consecutive failures after which the store is left alone."""
+COHERENT_SECONDS: Final = 300.0
 FIRST_PAUSE_SECONDS: Final = 0.5
 LONGEST_PAUSE_SECONDS: Final = 10.0
 LOST_DELETIONS_KEPT: Final = 100_000
@@ -37,7 +38,8 @@ class Cache:
     tried again in the background, so that no request waits for it. A deletion that failed takes the store out of use at
     once, and is done before it is used again: otherwise it would go on answering with what was deleted.
 
-    To change what is cached, delete it and let the next look-up load it: a ``set`` may be lost.
+    ``lifetime`` says how long an entry may live. To change what is cached, delete it and let the next look-up load it:
+    a ``set`` may be lost.
     """
 
     def __init__(
@@ -45,11 +47,14 @@ class Cache:
         store: Store,
         metrics: WorkMetrics,
         *,
+        coherent: bool = False,
         first_pause: float = FIRST_PAUSE_SECONDS,
         longest_pause: float = LONGEST_PAUSE_SECONDS,
     ) -> None:
         self.disabled = False
         """Makes every look-up a miss; entries are still written and deleted. For fault injection."""
+        self.coherent: Final = coherent
+        """Whether all processes that change what is cached have the same store: a deletion then reaches everybody."""
         self._store: Final = store
         self._hits: Final = metrics.cache_hits
         self._misses: Final = metrics.cache_misses
@@ -62,6 +67,13 @@ class Cache:
         self._loads: Final[dict[str, _Load]] = {}
         # A dict, as it keeps the order in which the deletions came.
         self._lost_deletions: Final[dict[str, None]] = {}
+
+    def lifetime(self, stale: float) -> float:
+        """Seconds that an entry lives whose changes delete it.
+
+        ``stale`` is how old, in seconds, it may be where other processes hold copies that a deletion does not reach.
+        """
+        return COHERENT_SECONDS if self.coherent else stale
 
     async def start(self) -> None:
         """Try the store once, so that one that cannot be used is known before the first request."""

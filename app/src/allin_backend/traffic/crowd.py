@@ -19,6 +19,9 @@ MOST_IN_FLIGHT: Final = 20
 REPORT_INTERVAL: Final = 60.0
 _LONGEST_PAUSE: Final = 15.0
 DAY: Final = 86_400.0
+# One of so many people is here at a time, for so many steps on average.
+_SHARE_PRESENT: Final = 8
+_STEPS_OF_A_VISIT: Final = 12
 
 
 @dataclass(slots=True)
@@ -77,8 +80,9 @@ class Crowd:
         self._random = random.Random(seed)  # noqa: S311  # chooses steps, not secrets
         client.event_hooks = {"response": [self._count]}
         self.people = [Person(client, number, self._random) for number in range(1, size + 1)]
-        # Few do much, many do little: the n-th person is as busy as one n-th of the first.
+        # Few come often, many seldom: the n-th person comes one n-th as often as the first.
         self._weights = [1 / number for number in range(1, size + 1)]
+        self._present: list[Person] = []
 
     async def run(self, duration: float | None = None) -> None:
         """Take steps for ``duration`` seconds, or until cancelled."""
@@ -105,14 +109,11 @@ class Crowd:
             self.tally = Tally()
 
     async def step(self) -> None:
-        """Have somebody who is not busy do one thing."""
-        person = self._random.choices(self.people, self._weights)[0]
-        if person.busy:
-            idle = [one for one in self.people if not one.busy]
-            if not idle:
-                self.tally.skipped += 1
-                return
-            person = self._random.choice(idle)
+        """Have somebody who is here and not busy do one thing."""
+        person = self._somebody()
+        if person is None:
+            self.tally.skipped += 1
+            return
         mistaken = self._random.random() < self._pace.error_share
         pause = self.pause
         person.busy = True
@@ -130,6 +131,16 @@ class Crowd:
         if self.pause:
             print("allin-traffic: the backend answers again", flush=True)
             self.pause = 0.0
+
+    def _somebody(self) -> Person | None:
+        """One of those who are here, now and then somebody else instead; whoever is not busy if all of them are."""
+        places = max(1, len(self.people) // _SHARE_PRESENT)
+        if len(self._present) >= places and self._random.random() < 1 / _STEPS_OF_A_VISIT:
+            self._present.pop(self._random.randrange(len(self._present)))
+        while len(self._present) < places:
+            self._present.append(self._random.choices(self.people, self._weights)[0])
+        idle = [one for one in self._present if not one.busy] or [one for one in self.people if not one.busy]
+        return self._random.choice(idle) if idle else None
 
     async def _count(self, response: httpx2.Response) -> None:
         self.tally.answers[f"{response.status_code // 100}xx"] += 1

@@ -71,12 +71,13 @@ class Person:
         self._platforms: list[str] | None = None
         self._may_connect = True
         self._scheduled: deque[int] = deque(maxlen=MOST_POSTS)
+        # People read far more than they write.
         self._habits: list[tuple[int, Action]] = [
-            (30, self._list_posts),
-            (18, self._read_post),
-            (16, self._read_figures),
-            (8, self._write),
-            (8, self._schedule),
+            (50, self._list_posts),
+            (16, self._read_post),
+            (10, self._read_figures),
+            (2, self._write),
+            (4, self._schedule),
             (1, self._cancel),
             (5, self._list_accounts),
             (4, self._connect),
@@ -178,7 +179,7 @@ class Person:
     async def _read_figures(self) -> httpx2.Response:
         if not self._scheduled:
             return await self._schedule()
-        post_id = self._random.choice(self._scheduled)
+        post_id = self._random.choice(list(self._scheduled)[-3:])  # what went out last is what people look at
         return self._unless_gone(post_id, await self._send("GET", paths.FIGURES.format(post_id=post_id)))
 
     async def _write(self) -> httpx2.Response:

@@ -14,7 +14,7 @@ from allin_backend.database.publications import Publication, PublicationStore
 from allin_backend.web.requests import PAGE, make_cursor
 
 # The publisher changes what pages show and does not say so here.
-_CACHED_SECONDS: Final = 10.0
+_STALE_SECONDS: Final = 10.0
 
 
 class PublicationAnswer(msgspec.Struct, frozen=True):
@@ -67,7 +67,10 @@ class Feed:
         # The page that people come back to. Of all pages, there would be no telling which a change touches.
         if before is not None or limit != PAGE:
             return await load()
-        return await self._cache.get_or_load("posts", str(user_id), _CACHED_SECONDS, load) or await load()
+        return (
+            await self._cache.get_or_load("posts", str(user_id), self._cache.lifetime(_STALE_SECONDS), load)
+            or await load()
+        )
 
     async def changed(self, user_id: int) -> None:
         """The user's posts are not any more what they were."""

@@ -25,7 +25,7 @@ from allin_backend.web.resources import Handler
 from allin_backend.web.responses import sign_in_first, too_many
 
 # With a cache in each process, another process learns of a sign-out or a deletion only when its own entry has ended.
-_CACHED_SECONDS: Final = 30.0
+_STALE_SECONDS: Final = 30.0
 _TOKEN: Final = re.compile(r"allin_[A-Za-z0-9_-]{43}")
 
 
@@ -129,14 +129,21 @@ class Guard:
             self._cache,
             "session",
             token_hash,
-            _CACHED_SECONDS,
+            self._cache.lifetime(_STALE_SECONDS),
             Session,
             lambda: self._sessions.get(token_hash, now()),
         )
         if session is None or session.expires_at <= now():
             return None
         user_id = session.user_id
-        user = await cached(self._cache, "user", str(user_id), _CACHED_SECONDS, User, lambda: self._users.get(user_id))
+        user = await cached(
+            self._cache,
+            "user",
+            str(user_id),
+            self._cache.lifetime(_STALE_SECONDS),
+            User,
+            lambda: self._users.get(user_id),
+        )
         return None if user is None else SignedIn(user, token_hash)
 
     def _count(self, key: str) -> None:
