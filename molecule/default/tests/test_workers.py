@@ -157,8 +157,8 @@ def test_the_target_stands_for_all_workers(host: Any, address: str) -> None:
     with pytest.raises(urllib.error.URLError):
         get(f"http://{address}:7000/health")
     host.check_output("systemctl start allin-backend.target")
-    assert active(host) == TWO
     eventually(lambda: ready(address, 7001, 7002), within=30, what="both workers are ready")
+    assert active(host) == TWO
 
 
 def test_two_become_one_again(host: Any, address: str, prometheus: Prometheus) -> None:
