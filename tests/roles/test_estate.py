@@ -69,6 +69,36 @@ def test_every_target_says_which_host_it_is_on() -> None:
     assert jobs[0]["target_labels"]["allin-local:7000"] == {"host": "allin-local"}
 
 
+def expected_targets(inventory: str, host: str) -> dict[str, list[str]]:
+    """What the rules say must be scraped, by job."""
+    return {one["job"]: one["targets"] for one in hostvars(inventory, host, "prometheus_inventory_targets")}
+
+
+@pytest.mark.parametrize(
+    ("inventory", "host"), [("inventories/production", "monitor1"), ("inventories/local", "allin-local")]
+)
+def test_the_rules_expect_exactly_what_is_scraped(inventory: str, host: str) -> None:
+    """Prevents: an alert about a target that nobody owns, and a blind spot. The two are computed apart."""
+    jobs = hostvars(inventory, host, "prometheus_scrape_jobs")
+    assert expected_targets(inventory, host) == {job["name"]: job["targets"] for job in jobs}
+
+
+def test_a_target_that_is_not_scraped_is_still_expected() -> None:
+    """Prevents: a check of the targets against themselves."""
+    output = run(
+        "ansible", "monitor1", "--inventory", "inventories/production", "--module-name", "ansible.builtin.debug",
+        "--args", "var=prometheus_inventory_targets", "--one-line", "--extra-vars",
+        json.dumps({"prometheus_scrape_jobs": [], "allin_backend_targets": [], "prometheus_alertmanagers": []}),
+    )  # fmt: skip
+    expected = json.loads(output.partition("=>")[2])["prometheus_inventory_targets"]
+    assert {one["job"]: len(one["targets"]) for one in expected} == {
+        "backend-api-production": 4,
+        "prometheus": 1,
+        "alertmanager": 2,
+        "node": 4,
+    }
+
+
 def test_the_members_of_a_cluster_know_each_other_and_not_themselves() -> None:
     assert hostvars("inventories/production", "monitor1", "alertmanager_cluster_peers") == ["192.0.2.22:9094"]
     assert hostvars("inventories/production", "monitor2", "alertmanager_cluster_peers") == ["192.0.2.21:9094"]
@@ -105,6 +135,8 @@ def test_each_host_has_the_targets_of_its_own_workers(tmp_path: Path) -> None:
         "three:7102",
         "three:7103",
     ]
+    expected = expected_targets(str(tmp_path / "hosts.yml"), "one")
+    assert expected["backend-api-test"] == next(job["targets"] for job in jobs if job["name"] == "backend-api-test")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 #: Metrics that Prometheus itself makes for each target.
-OWN_METRICS = frozenset({"up", "scrape_duration_seconds", "scrape_samples_scraped"})
+OWN_METRICS = frozenset(
+    {"up", "scrape_duration_seconds", "scrape_samples_scraped", "scrape_samples_post_metric_relabeling"}
+)
 
 _STRING = re.compile(r'"(?:\\.|[^"\\])*"' + r"|'(?:\\.|[^'\\])*'")
 _GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)")

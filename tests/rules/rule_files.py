@@ -26,6 +26,11 @@ SETTINGS: Mapping[str, Any] = {
     "prometheus_backend_job": "backend-api-dev",
     "prometheus_runbook_url_base": "https://runbooks.example.com",
     "prometheus_dashboard_url_base": "",
+    "prometheus_inventory_targets": [
+        {"job": "backend-api-dev", "targets": ["192.0.2.1:7001", "192.0.2.1:7002"]},
+        {"job": "node", "targets": ["192.0.2.1:9100"]},
+    ],
+    "prometheus_expected_containers": ["allin-backend", "allin-grafana"],
 }
 
 #: Release of Prometheus -> Debian suite whose promtool speaks it.
