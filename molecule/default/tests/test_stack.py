@@ -125,7 +125,7 @@ def test_every_rule_is_evaluated_and_healthy(prometheus: Prometheus) -> None:
         "LowCacheHitRate",
         "SlowDatabaseQueries",
     }
-    assert documented | {"BackendDown", "InventoryTargetMissing"} <= alerts
+    assert documented | {"BackendDown", "InventoryTargetMissing", "Watchdog"} <= alerts
 
 
 def test_retention_is_what_the_inventory_says(prometheus: Prometheus) -> None:
