@@ -91,7 +91,7 @@ def until(look: Callable[[], Any], what: str, seconds: float = READY_SECONDS) ->
 class Stack:
     """All processes of one test; `stop` ends them."""
 
-    def __init__(self, folder: Path, suite: str, alertmanagers: int = 1) -> None:
+    def __init__(self, folder: Path, suite: str, alertmanagers: int = 1, flags: tuple[str, ...] = ()) -> None:
         self.folder = folder
         self.root = unpacked(suite)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -134,6 +134,7 @@ class Stack:
                 f"--config.file={folder / 'prometheus.yml'}",
                 f"--storage.tsdb.path={folder / 'data'}",
                 f"--web.listen-address=127.0.0.1:{port}",
+                *flags,
             ],
             port,
         )
