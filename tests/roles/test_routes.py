@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.roles.rendering import MAIL, SLACK, render
+from tests.roles.rendering import MAIL, ROOT, SLACK, render
 from tests.sinks.alertmanagers import SUITES, amtool
 
 # Everything that an inventory may say of who is told what.
@@ -224,6 +225,20 @@ def test_info_can_be_told_nobody(tmp_path: Path) -> None:
     config = render(tmp_path / "quiet-info", **SLACK, **MAIL, alertmanager_info_to="nobody")
     assert config["route"]["routes"][-1]["receiver"] == "nobody"
     assert [one for one in config["receivers"] if one["name"] == "nobody"] == [{"name": "nobody"}]
+
+
+def test_inhibition_names_alerts_that_exist(config: dict[str, Any]) -> None:
+    """Prevents: an alert that was renamed, and a rule that hides nothing any more."""
+    templates = (ROOT / "roles/prometheus/templates/rules").glob("*.rules.yml.j2")
+    alerts = {name for path in templates for name in re.findall(r"- alert: (\w+)", path.read_text())}
+    named = {
+        name
+        for rule in config["inhibit_rules"]
+        for matcher in rule["source_matchers"] + rule["target_matchers"]
+        for name in re.findall(r"\w+", matcher.partition("alertname")[2])
+    }
+    assert named
+    assert named <= alerts
 
 
 def test_no_secret_stands_in_the_configuration(both: Path) -> None:
