@@ -147,5 +147,5 @@ def write_cases(
 def run_promtool(release: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run promtool of a release; the caller judges the exit status."""
     return subprocess.run(
-        [str(promtool(release)), *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120
+        [str(promtool(release)), *map(str, arguments)], capture_output=True, text=True, check=False, timeout=300
     )

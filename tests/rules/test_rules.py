@@ -422,9 +422,9 @@ def test_one_threshold_is_changed_without_the_others(rules: RuleFiles, tmp_path:
 
 def _unit(key: str) -> str:
     """How the description of a threshold begins: with its unit, unless it is a plain number."""
-    if key.startswith("minimum_"):
-        return ""
     words = key.split("_")
+    if "minimum" in words:
+        return ""
     units = {"for": "Duration.", "burn": "Times", "objective": "Share"}
     return units.get(words[0]) or ("Share" if words[-1] == "ratio" else units.get(words[-1], words[-1].capitalize()))
 
