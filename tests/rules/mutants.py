@@ -43,18 +43,27 @@ _ZERO = "zero times anything is zero"
 _SLOPE = "a slope that gives exactly 24 hours is not exact in binary, and differs between releases"
 _SHARE = "a share of rates that is exactly the limit comes out a hair above or below, by release"
 _ALWAYS = "any value makes an alert fire, and this one shows none"
+_HOSTLESS = "each of the other two keeps targets without a host out as well"
 ACCEPTED: dict[tuple[str, str], str] = {
     ("job_cache_type:allin_cache_hits:rate5m", "sum by becomes max by at 67"): _ZERO,
     ("job_cache_type:allin_cache_misses:rate5m", "sum by becomes max by at 69"): _ZERO,
     ("HighCpuUsage warning", "boundary > at 65"): "a rate of exactly 0.85 comes out a hair above or below, by release",
     ("BackendInstanceDown warning", "1 x1.9 at 66"): "a number of instances above 1 is also above 1.9",
-    ("HostDiskFillingUp warning", "boundary < at 110"): _SLOPE,
+    ("HostDown critical", "1 x1.9 at 130"): "a number of jobs above 1 is also above 1.9",
+    ("HostDown critical", 'drop {host!=""} at 19'): _HOSTLESS,
+    ("HostDown critical", 'drop {host!=""} at 58'): _HOSTLESS,
+    ("HostDown critical", 'drop {host!=""} at 115'): _HOSTLESS,
+    (
+        "HostDown critical",
+        "count by becomes sum by at 91",
+    ): "only how many jobs there are is counted, not what each says",
+    ("HostDiskFillingUp warning", "boundary < at 126"): _SLOPE,
     (
         "HostCpuSaturated warning",
         "boundary > at 40",
     ): "a rate of exactly 0.9 comes out a hair above or below, by release",
     ("AlertmanagerNotificationsFailing critical", "boundary > at 173"): _SHARE,
-    ("GrafanaErrors warning", "boundary > at 180"): _SHARE,
+    ("GrafanaErrors warning", "boundary > at 192"): _SHARE,
     ("Watchdog none", "1 x1.9 at 7"): _ALWAYS,
     ("Watchdog none", "1 x0.45 at 7"): _ALWAYS,
 }
