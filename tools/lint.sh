@@ -11,7 +11,7 @@ ruff check .
 ruff format --check .
 step "mypy --strict"
 mypy tools plugins/action plugins/callback plugins/filter plugins/lookup tests molecule/shared
-for module in plugins/modules/*.py; do mypy "$module"; done
+for module in plugins/modules/*.py roles/*/files/*.py; do mypy "$module"; done
 step "yamllint"
 yamllint --strict .
 step "ansible-lint, profile production"
