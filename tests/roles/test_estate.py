@@ -83,6 +83,14 @@ def test_the_rules_expect_exactly_what_is_scraped(inventory: str, host: str) -> 
     assert expected_targets(inventory, host) == {job["name"]: job["targets"] for job in jobs}
 
 
+def test_a_target_that_is_missing_is_on_the_same_host_as_one_that_is_scraped() -> None:
+    """Prevents: a host that is down, and a further message for each of its targets that Prometheus does not know."""
+    jobs = {job["name"]: job for job in hostvars("inventories/production", "monitor1", "prometheus_scrape_jobs")}
+    for one in hostvars("inventories/production", "monitor1", "prometheus_inventory_targets"):
+        scraped = jobs[one["job"]]
+        assert one["target_labels"] == {target: scraped["target_labels"][target] for target in scraped["targets"]}
+
+
 def test_a_target_that_is_not_scraped_is_still_expected() -> None:
     """Prevents: a check of the targets against themselves."""
     output = run(

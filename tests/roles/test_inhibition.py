@@ -47,6 +47,7 @@ CASES: list[tuple[str, dict[str, str], list[dict[str, str]], list[dict[str, str]
             {"alertname": "TargetDown", "severity": "warning", "component": "target", "job": "node", **APP1},
             {"alertname": "BackendInstanceDown", "severity": "warning", "instance": "app1:7000", **APP1, **BACKEND},
             {"alertname": "AlertmanagerDown", "severity": "critical", "component": "alertmanager", **APP1},
+            {"alertname": "InventoryTargetMissing", "severity": "warning", "component": "target", "job": "x", **APP1},
         ],
         [
             {"alertname": "TargetDown", "severity": "warning", "component": "target", "job": "node", **APP2},

@@ -65,7 +65,7 @@ ACCEPTED: dict[tuple[str, str], str] = {
         "boundary > at 40",
     ): "a rate of exactly 0.9 comes out a hair above or below, by release",
     ("AlertmanagerNotificationsFailing critical", "boundary > at 173"): _SHARE,
-    ("GrafanaErrors warning", "boundary > at 192"): _SHARE,
+    ("GrafanaErrors warning", "boundary > at 204"): _SHARE,
     ("Watchdog none", "1 x1.9 at 7"): _ALWAYS,
     ("Watchdog none", "1 x0.45 at 7"): _ALWAYS,
 }

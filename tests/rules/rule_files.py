@@ -27,7 +27,11 @@ SETTINGS: Mapping[str, Any] = {
     "prometheus_runbook_url_base": "https://runbooks.example.com",
     "prometheus_dashboard_url_base": "",
     "prometheus_inventory_targets": [
-        {"job": "backend-api-dev", "targets": ["192.0.2.1:7001", "192.0.2.1:7002"]},
+        {
+            "job": "backend-api-dev",
+            "targets": ["192.0.2.1:7001", "192.0.2.1:7002"],
+            "target_labels": {"192.0.2.1:7001": {"host": "app1"}},
+        },
         {"job": "node", "targets": ["192.0.2.1:9100"]},
     ],
     "prometheus_expected_containers": ["allin-backend", "allin-grafana"],

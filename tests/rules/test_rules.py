@@ -23,7 +23,7 @@ KNOWN_METRICS = OWN_METRICS | STORED.keys() | EXPORTED.keys()
 #: Fires always, so nothing about it is to be set, and no case can see it quiet.
 ALWAYS = "Watchdog"
 #: Labels that Prometheus gives to every series of a target.
-TARGET_LABELS = {"job", "instance", "host"}
+TARGET_LABELS = {"job", "instance", "host", "team"}
 #: Thresholds that say how many bad events there must be -> how many observations a quantile needs for that.
 OBSERVATIONS = {
     ("slow_response_time", "minimum_slow_requests"): (20, 2),
