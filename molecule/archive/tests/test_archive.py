@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import re
 import tarfile
 import threading
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 from apis import Prometheus
 from conftest import HOST, Site
+from estate import run_playbook, run_site
 from waiting import eventually
 
 NAME = re.compile(r"prometheus-(?P<version>[0-9.]+)\.linux-amd64\.tar\.gz")
@@ -61,6 +63,12 @@ def mirror(archives: Path) -> Iterator[str]:
     server.server_close()
 
 
+def test_the_host_has_no_way_out(host: Any) -> None:
+    """Prevents: a proof without internet on a host that has it. The address is one that nobody has."""
+    ask = "import socket; socket.create_connection(('192.0.2.1', 443), 5)"
+    assert "Network is unreachable" in host.run(f'python3 -c "{ask}"').stderr
+
+
 def test_the_folder_s_release_runs(host: Any, prometheus: Prometheus, archives: Path) -> None:
     old = versions(archives)[0]
     assert running(prometheus) == old
@@ -79,7 +87,7 @@ def test_a_wrong_checksum_in_the_folder_is_refused(
     run = site(prometheus_version=new, prometheus_archive_sha256={"amd64": "0" * 64})
     assert run.code != 0
     assert "prometheus_archive_sha256" in run.output
-    assert "Nothing was unpacked" in run.output
+    assert "No host was changed" in run.output
     assert releases(host) == {old}
     assert running(prometheus) == old
 
@@ -96,7 +104,8 @@ def test_a_wrong_checksum_on_the_mirror_is_refused(
         artifacts_download_dir=str(tmp_path),
     )
     assert run.code != 0
-    assert "checksum" in run.output
+    assert f"pinned is {'0' * 64}" in run.output
+    assert "Nothing was unpacked" in run.output
     assert not list(tmp_path.glob("*.tar.gz"))
     assert releases(host) == {old}
     assert running(prometheus) == old
@@ -105,7 +114,8 @@ def test_a_wrong_checksum_on_the_mirror_is_refused(
 def test_a_version_without_a_pin_is_refused(site: Site, host: Any, archives: Path) -> None:
     run = site(prometheus_version="3.99.0", prometheus_archive_sha256={})
     assert run.code != 0
-    assert "No SHA-256 is known for prometheus 3.99.0" in run.output
+    assert "no SHA-256 is known for 3.99.0 on amd64" in run.output
+    assert "No host was changed" in run.output
     assert releases(host) == {versions(archives)[0]}
 
 
@@ -205,3 +215,17 @@ def test_a_reinstallation_keeps_the_data(site: Site, host: Any, prometheus: Prom
     run = site(prometheus_version=new)
     assert run.code == 0, run.output
     assert prometheus.api("query", query="up", time=moment) == before
+
+
+def test_a_folder_that_was_filled_serves_a_new_host(site: Site, host: Any, mirror: str, tmp_path: Path) -> None:
+    """What playbooks/artifacts.yml brought from somewhere else is all that an estate needs, where nothing answers."""
+    nowhere = {"artifact_mirror_url": "http://127.0.0.1:9", "artifacts_download_dir": str(tmp_path / "downloads")}
+    variables = {"artifacts_dir": "", "artifact_mirror_url": mirror, "artifacts_into": str(tmp_path / "filled")}
+    filled = run_playbook("playbooks/artifacts.yml", "--extra-vars", json.dumps(nowhere | variables))
+    assert filled.code == 0, filled.output
+    host.check_output("systemctl stop node_exporter && rm -rf /opt/node_exporter")
+    run = run_site(
+        "--tags", "node_exporter", "--extra-vars", json.dumps(nowhere | {"artifacts_dir": variables["artifacts_into"]})
+    )
+    assert run.code == 0, run.output
+    assert host.service("node_exporter").is_running
