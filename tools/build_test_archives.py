@@ -2,11 +2,15 @@
 """Build release archives with upstream's names and layout from unpacked Debian packages, for tests without upstream.
 
     tools/build_test_archives.py [--into DIR] [--debian DIR]
+    tools/build_test_archives.py --stand-ins [--into DIR] [--debian DIR]
 
 They stand in for upstream's downloads wherever a test installs by `archive`. The binaries are Debian's builds, so they
 must never pass for upstream's own files: they go to a directory of their own, with their own sha256sums.txt (default
 <cache>/allin-artifacts/test-archives). The same packages give the same bytes. Packages that are not unpacked yet are
 fetched by tools/debian_packages.py. Quick when nothing changed.
+
+With --stand-ins instead: programs that upstream publishes as they are and of which Debian had a version once (cAdvisor,
+in Debian 11), into the artifacts folder itself, for the local stack and the tests. Their names say where they are from.
 Exit code 0: the archives are there; 1: they are not, and stderr says what to do.
 """
 
@@ -21,6 +25,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -104,6 +109,23 @@ RECIPES = (
         },
     ),
 )
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """A program of Debian's in place of one that upstream publishes as it is.
+
+    name: upstream's name of it; suite, release: the Debian that has it; package and file: where in there it is.
+    """
+
+    name: str
+    suite: str
+    release: str
+    package: str
+    file: str
+
+
+STAND_INS = (StandIn("cadvisor", "bullseye", "debian11", "cadvisor", "usr/bin/cadvisor"),)
 
 
 def cache_root() -> Path:
@@ -253,6 +275,39 @@ def build(debian: Path, target: Path, architecture: str, recipes: Sequence[Recip
         return paths
 
 
+def put_stand_ins(debian: Path, target: Path, architecture: str, programs: Sequence[StandIn] = STAND_INS) -> list[Path]:
+    """Make sure that `target` holds the stand-ins that are unpacked in `debian`; return their paths.
+
+    Raises ToolError when one is missing.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for one in programs:
+        version = read_versions(debian, one.suite).get(one.package)
+        source = debian / one.suite / one.file
+        if version is None or not source.is_file():
+            raise ToolError(f"{one.package} of {one.suite} is not unpacked in {debian}.")
+        path = target / f"{one.name}-v{upstream_version(version)}-{one.release}-linux-{architecture}"
+        paths.append(path)
+        if not path.is_file() or file_sha256(path) != file_sha256(source):
+            partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+            shutil.copyfile(source, partial)
+            partial.chmod(0o755)
+            partial.rename(path)
+            say(f"{path} from Debian's {one.package} {version}")
+    return paths
+
+
+def fetch_stand_ins(debian: Path) -> None:
+    """Fetch the packages of the stand-ins that are not unpacked in the default place yet. Raises ToolError."""
+    packages_tool = Path(__file__).resolve().with_name("debian_packages.py")
+    for one in STAND_INS:
+        if one.package not in read_versions(debian, one.suite):
+            command = [sys.executable, str(packages_tool), "--suite", one.suite, one.package]
+            if subprocess.run(command, check=False).returncode != 0:
+                raise ToolError(f"Debian's {one.package} is not to be had; the lines above say why.")
+
+
 def fetch_packages(debian: Path) -> None:
     """Fetch the packages that are not unpacked in the default place yet. Raises ToolError."""
     if all(recipe.package in read_versions(debian, recipe.suite) for recipe in RECIPES):
@@ -265,19 +320,24 @@ def fetch_packages(debian: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(description="Build archives in upstream's layout from unpacked Debian packages.")
-    parser.add_argument("--into", type=Path, help="default: <cache>/allin-artifacts/test-archives")
+    parser.add_argument(
+        "--stand-ins", action="store_true", help="programs for the artifacts folder instead of archives"
+    )
+    parser.add_argument(
+        "--into", type=Path, help="default: <cache>/allin-artifacts/test-archives, or <cache>/allin-artifacts"
+    )
     parser.add_argument("--debian", type=Path, help="unpacked packages (default: <cache>/allin-artifacts/debian)")
     options = parser.parse_args(arguments)
     debian = options.debian or cache_root() / "debian"
-    target = options.into or cache_root() / "test-archives"
+    target = options.into or (cache_root() if options.stand_ins else cache_root() / "test-archives")
     architecture = ARCHITECTURES.get(platform.machine())
     if architecture is None:
         say(f"upstream has no archives for {platform.machine()}; use an amd64 or arm64 machine.")
         return 1
     try:
         if options.debian is None:
-            fetch_packages(debian)
-        build(debian, target, architecture)
+            (fetch_stand_ins if options.stand_ins else fetch_packages)(debian)
+        (put_stand_ins if options.stand_ins else build)(debian, target, architecture)
     except (ToolError, OSError) as error:
         say(str(error))
         return 1

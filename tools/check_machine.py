@@ -26,7 +26,13 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 GIB = 1024**3
 # The local host's published ports (local_host_published_ports of inventories/local).
-LOCAL_PORTS = {7000: "the backend", 8025: "the message sinks", 9090: "Prometheus", 9093: "Alertmanager"}
+LOCAL_PORTS = {
+    7000: "the backend",
+    8025: "the message sinks",
+    8080: "cAdvisor",
+    9090: "Prometheus",
+    9093: "Alertmanager",
+}
 LOCAL_CONTAINER = "allin-local"
 DISK_BYTES_NEEDED = 3 * GIB
 # Once the image and the container exist, only data and a new release are to come.

@@ -47,7 +47,7 @@ def _json_path(*keys: str) -> Callable[[str], str]:
 
 def _build_info(metric: str) -> Callable[[str], str]:
     def read(body: str) -> str:
-        found = re.search(rf'^{metric}\{{[^}}]*version="([^"]+)"', body, re.MULTILINE)
+        found = re.search(rf'^{metric}\{{[^}}]*[vV]ersion="([^"]+)"', body, re.MULTILINE)
         return found[1] if found else "?"
 
     return read
@@ -66,6 +66,9 @@ SERVICES = (
         "http://127.0.0.1:9093/",
         "http://127.0.0.1:9093/api/v2/status",
         _json_path("versionInfo", "version"),
+    ),
+    Service(
+        "cAdvisor", "http://127.0.0.1:8080/", "http://127.0.0.1:8080/metrics", _build_info("cadvisor_version_info")
     ),
     Service("Messages (Slack, mail)", "http://127.0.0.1:8025/", "http://127.0.0.1:8025/health", lambda _: "-"),
 )

@@ -38,6 +38,8 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("backend", {"backend_workers": "many"}, ["backend_workers", "backend_workers: 4"]),
     ("backend", {"backend_platforms": {"facebook": "secret"}}, ["backend_platforms.facebook"]),
     ("node_exporter", {"node_exporter_archive_sha256": "abc"}, ["node_exporter_archive_sha256", "amd64"]),
+    ("cadvisor", {"cadvisor_docker_enabled": "perhaps"}, ["cadvisor_docker_enabled", "true"]),
+    ("cadvisor", {"cadvisor_disabled_metrics": "disk"}, ["cadvisor_disabled_metrics"]),
     # an unknown choice
     ("prometheus", {"prometheus_install_method": "deb"}, ["prometheus_install_method", "archive", "package"]),
     ("alertmanager", {"alertmanager_install_method": "snap"}, ["alertmanager_install_method", "archive"]),
@@ -121,6 +123,8 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("prometheus", {"prometheus_evaluation_interval": "0s"}, ["prometheus_evaluation_interval", "15s"]),
     ("alertmanager", {"alertmanager_group_wait": "soon"}, ["alertmanager_group_wait", "30s"]),
     ("alertmanager", {"alertmanager_repeat_interval": "-1h"}, ["alertmanager_repeat_interval", "12h"]),
+    ("cadvisor", {"cadvisor_housekeeping_interval": "often"}, ["cadvisor_housekeeping_interval", "10s"]),
+    ("cadvisor", {"cadvisor_cgroup_prefixes": ["system.slice"]}, ["cadvisor_cgroup_prefixes", "/system.slice/"]),
     # a bad size
     ("prometheus", {"prometheus_retention_size": "10 gigabytes"}, ["prometheus_retention_size", "10GB"]),
     # a port out of range
@@ -128,6 +132,7 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("alertmanager", {"alertmanager_port": 0}, ["alertmanager_port", "alertmanager_port: 9093"]),
     ("alertmanager", {"alertmanager_cluster_port": 99999}, ["alertmanager_cluster_port", "9094"]),
     ("node_exporter", {"node_exporter_port": -1}, ["node_exporter_port", "node_exporter_port: 9100"]),
+    ("cadvisor", {"cadvisor_port": 0}, ["cadvisor_port", "cadvisor_port: 8080"]),
     ("backend", {"backend_port": 65536}, ["backend_port", "backend_port: 7000"]),
     ("backend", {"backend_workers": 0}, ["backend_workers", "above 0"]),
     ("backend", {"backend_traffic_people": 0}, ["backend_traffic_people", "above 0"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import subprocess
@@ -16,7 +17,7 @@ import yaml
 from tools.check_machine import LOCAL_PORTS
 
 ROOT = Path(__file__).parents[2]
-SERVICES = {"backend", "prometheus", "alertmanager", "node_exporter"}
+SERVICES = {"backend", "prometheus", "alertmanager", "node_exporter", "cadvisor"}
 
 
 def run(*command: str, environment: dict[str, str] | None = None) -> str:
@@ -44,6 +45,7 @@ def test_every_host_of_production_is_watched() -> None:
     groups = json.loads(run("ansible-inventory", "--inventory", "inventories/production", "--list"))
     everything = {host for name in SERVICES for host in groups[name]["hosts"]}
     assert set(groups["node_exporter"]["hosts"]) == everything
+    assert set(groups["cadvisor"]["hosts"]) == everything
 
 
 def test_targets_follow_the_groups() -> None:
@@ -54,6 +56,7 @@ def test_targets_follow_the_groups() -> None:
         "prometheus": ["192.0.2.21:9090"],
         "alertmanager": ["192.0.2.21:9093", "192.0.2.22:9093"],
         "node": ["192.0.2.11:9100", "192.0.2.12:9100", "192.0.2.21:9100", "192.0.2.22:9100"],
+        "cadvisor": ["192.0.2.11:8080", "192.0.2.12:8080", "192.0.2.21:8080", "192.0.2.22:8080"],
     }
 
 
@@ -104,6 +107,7 @@ def test_a_target_that_is_not_scraped_is_still_expected() -> None:
         "prometheus": 1,
         "alertmanager": 2,
         "node": 4,
+        "cadvisor": 4,
     }
 
 
@@ -121,6 +125,7 @@ def test_the_documented_names_of_the_local_estate() -> None:
         "prometheus": ["allin-local:9090"],
         "alertmanager": ["allin-local:9093"],
         "node": ["allin-local:9100"],
+        "cadvisor": ["allin-local:8080"],
     }
 
 
@@ -155,6 +160,7 @@ def test_each_host_has_the_targets_of_its_own_workers(tmp_path: Path) -> None:
         ("prometheus", "prometheus_port"),
         ("alertmanager", "alertmanager_port"),
         ("node_exporter", "node_exporter_port"),
+        ("cadvisor", "cadvisor_port"),
     ],
 )
 def test_the_wiring_s_ports_are_the_roles_defaults(role: str, port: str) -> None:
@@ -178,6 +184,39 @@ def test_the_local_stack_knows_no_real_platform_and_makes_its_own_secrets(tmp_pa
     assert len(base64.urlsafe_b64decode(keys[0])) == 32
     made = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "allin-artifacts/local-secrets").iterdir()}
     assert made == {"client-secret": 0o600, "token-key": 0o600}
+
+
+def local_cadvisor(tmp_path: Path, *there: str) -> dict[str, Any]:
+    """What the local inventory deploys with these files in the artifacts folder."""
+    folder = tmp_path / "allin-artifacts"
+    folder.mkdir(exist_ok=True)
+    for name in there:
+        (folder / name).write_text("x")
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    names = ("cadvisor_version", "cadvisor_archive_url", "cadvisor_archive_sha256")
+    return {name: hostvars("inventories/local", "allin-local", name, environment) for name in names}
+
+
+def test_the_local_stack_takes_the_best_cadvisor_that_is_there(tmp_path: Path) -> None:
+    """Prevents: a stand-in that passes for upstream's release, and upstream's release without its pin."""
+    digest = hashlib.sha256(b"x").hexdigest()
+    role = yaml.safe_load((ROOT / "roles/cadvisor/defaults/main.yml").read_text())
+    # Nothing is there: what the role says, to be downloaded and compared with the role's pin.
+    nothing = local_cadvisor(tmp_path)
+    url = role["cadvisor_archive_url"].strip().replace("{{ cadvisor_version }}", role["cadvisor_version"])
+    assert nothing == {
+        "cadvisor_version": role["cadvisor_version"],
+        "cadvisor_archive_url": url,
+        "cadvisor_archive_sha256": {},
+    }
+    old = local_cadvisor(tmp_path, "cadvisor-v0.38.7-debian11-linux-amd64")
+    assert old["cadvisor_version"] == "0.38.7"
+    assert old["cadvisor_archive_url"].endswith("/cadvisor-v0.38.7-debian11-linux-{arch}")
+    assert old["cadvisor_archive_sha256"] == {"amd64": digest}
+    other = local_cadvisor(tmp_path, "cadvisor-v0.57.0-linux-amd64")
+    assert other["cadvisor_archive_url"].endswith("/cadvisor-v0.57.0-linux-{arch}")
+    assert other["cadvisor_archive_sha256"] == {"amd64": digest}
+    assert local_cadvisor(tmp_path, f"cadvisor-v{role['cadvisor_version']}-linux-amd64") == nothing
 
 
 def test_the_machine_check_knows_the_published_ports() -> None:

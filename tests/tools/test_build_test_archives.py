@@ -156,3 +156,28 @@ def test_a_missing_package_is_named(debian: Path, tmp_path: Path) -> None:
     stamp(debian, "sid", {"prometheus": "3.5.3+ds1-6"})
     with pytest.raises(tool.ToolError, match="prometheus-alertmanager of sid is not unpacked"):
         tool.build(debian, tmp_path / "out", "amd64")
+
+
+def test_a_stand_in_says_where_it_is_from(tmp_path: Path) -> None:
+    """Prevents: a distributor's build that passes for upstream's."""
+    debian, target = tmp_path / "debian", tmp_path / "out"
+    program = debian / "bullseye/usr/bin/cadvisor"
+    program.parent.mkdir(parents=True)
+    program.write_bytes(b"one")
+    stamp(debian, "bullseye", {"cadvisor": "0.38.7+ds1-2+b7"})
+    (path,) = tool.put_stand_ins(debian, target, "amd64")
+    assert path == target / "cadvisor-v0.38.7-debian11-linux-amd64"
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"one", 0o755)
+    first = path.stat().st_ino
+    tool.put_stand_ins(debian, target, "amd64")
+    assert path.stat().st_ino == first, "written again though nothing changed"
+    # Debian has built it anew, of the same version.
+    program.write_bytes(b"two")
+    tool.put_stand_ins(debian, target, "amd64")
+    assert path.read_bytes() == b"two"
+    assert [one.name for one in target.iterdir()] == [path.name]
+
+
+def test_a_stand_in_that_is_not_unpacked_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(tool.ToolError, match="cadvisor of bullseye"):
+        tool.put_stand_ins(tmp_path, tmp_path / "out", "amd64")

@@ -19,8 +19,14 @@ from waiting import eventually
 JOB = "backend-api-dev"
 INSTANCE = "allin-molecule:7000"
 # What the documents promise; written out here so that a changed variable is noticed.
-PORTS = {"backend": 7000, "prometheus": 9090, "alertmanager": 9093, "node_exporter": 9100}
-JOBS = {"backend": JOB, "prometheus": "prometheus", "alertmanager": "alertmanager", "node_exporter": "node"}
+PORTS = {"backend": 7000, "prometheus": 9090, "alertmanager": 9093, "node_exporter": 9100, "cadvisor": 8080}
+JOBS = {
+    "backend": JOB,
+    "prometheus": "prometheus",
+    "alertmanager": "alertmanager",
+    "node_exporter": "node",
+    "cadvisor": "cadvisor",
+}
 
 
 @pytest.fixture(scope="session")
@@ -259,6 +265,7 @@ def test_the_distribution_s_services_do_not_run_beside_ours(host: Any) -> None:
         "prometheus.service",
         "alertmanager.service",
         "node_exporter.service",
+        "cadvisor.service",
     }
     units = {line.split()[0] for line in running.splitlines()}
     assert ours <= units
@@ -274,6 +281,7 @@ def test_the_distribution_s_services_do_not_run_beside_ours(host: Any) -> None:
         ("prometheus", 1.5),
         ("alertmanager", 1.5),
         ("node_exporter", 1.9),
+        ("cadvisor", 1.5),
     ],
 )
 def test_each_unit_s_sandbox_is_as_tight_as_it_was(host: Any, unit: str, exposure: float) -> None:
@@ -299,7 +307,7 @@ def test_a_run_without_change_is_quick() -> None:
         elif f"<{HOST}> EXEC " in line and "Gathering Facts" not in task:
             calls[play] = calls.get(play, 0) + 1
     print(f"\nsite.yml without change: {seconds:.1f} s in all; remote calls: {calls}")
-    services = ("Deploy the exporters", "Deploy Alertmanager", "Deploy Prometheus")
+    services = ("Deploy the exporters", "Deploy cAdvisor", "Deploy Alertmanager", "Deploy Prometheus")
     assert all(0 < calls[service] <= 6 for service in services), calls
     # Beside what the others do, it looks at the secrets, the database's schema and the simulator.
     assert 0 < calls["Deploy the backend"] <= 9, calls
