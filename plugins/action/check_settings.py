@@ -437,6 +437,14 @@ def check_secret(value: object) -> str | None:
     return "is a placeholder, put the real value there" if PLACEHOLDER.search(value) else None
 
 
+def check_password(value: object) -> str | None:
+    """Password that nobody guesses: what `secret` wants, and long."""
+    wrong = check_secret(value)
+    if wrong is None and len(str(value)) < 12:
+        return "is too short, at least 12 characters are needed"
+    return wrong
+
+
 def check_fernet_key(value: object) -> str | None:
     """Key of Fernet, 32 bytes in URL-safe Base64."""
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]{43}=", value):
@@ -482,6 +490,7 @@ FORMATS: dict[str, Format] = {
     "unix_mode": Format(check_unix_mode, "'0640'"),
     "system_user": Format(check_system_user, "prometheus"),
     "secret": Format(check_secret, "correct-horse-battery-staple"),
+    "password": Format(check_password, "correct-horse-battery-staple"),
     "fernet_key": Format(check_fernet_key, "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="),
     "cache_url": Format(check_cache_url, "redis://127.0.0.1:6379/0"),
     "not_placeholder": Format(check_not_placeholder, "", demands=True),

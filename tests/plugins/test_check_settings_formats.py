@@ -29,6 +29,7 @@ GOOD: dict[str, list[object]] = {
     "positive": [1, 0.1, "3", 1e9],
     "unix_mode": ["0640", "640", "2755"],
     "system_user": ["prometheus", "_apt", "node-exporter", "a$", "x" * 31],
+    "password": ["correct-horse-battery", "twelve chars"],
     "secret": ["x", "pass word", "üñí"],
     "fernet_key": ["MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=", "_-" + "A" * 41 + "="],
     "cache_url": ["memory:", "redis://cache.corp.net:6379/0", "rediss://10.0.0.1", "redis://u@[::1]:6379/12"],
@@ -73,6 +74,12 @@ BAD: dict[str, list[tuple[object, str]]] = {
         ("a\nb", "is not a text of one line"),
         (5, "is not a text of one line"),
         ("changeme", "is a placeholder"),
+    ],
+    "password": [
+        ("", "is not a text of one line"),
+        ("admin", "is too short"),
+        ("eleven char", "is too short"),
+        ("changeme-please", "is a placeholder"),
     ],
     "fernet_key": [
         ("", "is not a key of Fernet"),
