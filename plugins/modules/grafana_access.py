@@ -1,0 +1,813 @@
+#!/usr/bin/python
+"""Ansible module `grafana_access`: who may do what in Grafana, as the inventory says it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: grafana_access
+author: AllIN operations
+short_description: Who may do what in Grafana, as the inventory says it
+description:
+  - Brings the admin password, users, teams, folders with their permissions, and service accounts with their tokens to
+    what is asked for. One remote call that asks Grafana a few times; nothing is sent where nothing differs.
+  - Whether a password holds is found out by signing in with it, since Grafana tells no passwords.
+  - What the module has managed before and is no longer asked for goes. What it never managed stays, and is named in
+    RV(foreign). Which is which stands in C(managed.json) in O(state_dir).
+  - In check mode it asks and changes nothing; when the admin password itself would be changed, it can say no more.
+options:
+  url:
+    description: Address of Grafana's API, without a slash at its end.
+    type: str
+    required: true
+  validate_certs:
+    description: Whether the certificate of an C(https) address must be valid.
+    type: bool
+    default: true
+  timeout:
+    description: Seconds for one request.
+    type: float
+    default: 30
+  admin_user:
+    description: Login of the server administrator that the first start has made.
+    type: str
+    required: true
+  admin_password:
+    description: The password that it shall have.
+    type: str
+    required: true
+  reset_command:
+    description: Command that sets the administrator's password to the line that it reads from its standard input.
+    type: list
+    elements: str
+    required: true
+  state_dir:
+    description: Directory, of root alone, for the list of what is managed and for tokens, C(tokens/<account>.<token>).
+    type: path
+    required: true
+  users:
+    description:
+      - People. One without O(users[].password) is not made here but by a first sign-in through OpenID Connect or LDAP.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      login:
+        description: Name to sign in with.
+        type: str
+        required: true
+      name:
+        description: Full name.
+        type: str
+        default: ""
+      email:
+        description: Mail address.
+        type: str
+        default: ""
+      password:
+        description: Password to sign in with.
+        type: str
+        default: ""
+      update_password:
+        description: V(always) puts back another password, V(on_create) leaves what people change.
+        type: str
+        choices: [always, on_create]
+        default: always
+      role:
+        description: Role in the organisation. V(None) sees only what permissions give.
+        type: str
+        choices: [None, Viewer, Editor, Admin]
+        default: Viewer
+      server_admin:
+        description: Whether the person administers the server, users and all.
+        type: bool
+        default: false
+      enabled:
+        description: Whether the person may sign in.
+        type: bool
+        default: true
+  users_exclusive:
+    description: Whether users whom nobody asked for go, except O(admin_user) and those whom another service signs in.
+    type: bool
+    default: false
+  teams:
+    description: Teams.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name.
+        type: str
+        required: true
+      email:
+        description: Mail address.
+        type: str
+        default: ""
+      members:
+        description: Logins. One that Grafana does not know yet is named in RV(pending).
+        type: list
+        elements: str
+        default: []
+  folders:
+    description: Folders. One that is missing is made; one that is no longer asked for goes when it is empty.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      uid:
+        description: Stable name.
+        type: str
+        required: true
+      title:
+        description: What people see. Empty for a folder that exists.
+        type: str
+        default: ""
+      permissions:
+        description: The whole list; empty for administrators alone. Without it Viewers view and Editors edit.
+        type: list
+        elements: dict
+        suboptions:
+          role:
+            description: Everybody with this role, or this and a team or user.
+            type: str
+            choices: [Viewer, Editor]
+          team:
+            description: Name of a team.
+            type: str
+          user:
+            description: Login of a user.
+            type: str
+          permission:
+            description: What they may do.
+            type: str
+            choices: [view, edit, admin]
+            required: true
+  service_accounts:
+    description: Accounts of programs.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name, also of the token's file.
+        type: str
+        required: true
+      role:
+        description: Role in the organisation.
+        type: str
+        choices: [None, Viewer, Editor, Admin]
+        default: Viewer
+      tokens:
+        description: Tokens. One whose file is missing or refused is made anew.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          name:
+            description: Name, unique in the account.
+            type: str
+            required: true
+          seconds_to_live:
+            description: Seconds that a new token is valid; 0 for ever.
+            type: int
+            default: 0
+attributes:
+  check_mode:
+    description: Reports the same changes as a real run, and makes none.
+    support: full
+  diff_mode:
+    description: The changes, a line each. Never a password or a token.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Give people the access that the inventory says
+  grafana_access:
+    url: http://127.0.0.1:3001
+    admin_user: admin
+    admin_password: "{{ grafana_admin_password }}"
+    reset_command: [runuser, -u, grafana, --, grafana, cli, admin, reset-admin-password, --password-from-stdin]
+    state_dir: /etc/grafana-access
+    teams:
+      - {name: payments, members: [anna]}
+    folders:
+      - {uid: payments, title: Payments, permissions: [{team: payments, permission: edit}]}
+"""
+
+RETURN = r"""
+changes:
+  description: What was changed, or would be, a sentence each.
+  type: list
+  elements: str
+  returned: success
+foreign:
+  description: Logins of users whom nobody asked for.
+  type: list
+  elements: str
+  returned: success
+pending:
+  description: What waits for somebody's first sign-in, a sentence each.
+  type: list
+  elements: str
+  returned: success
+requests:
+  description: How often Grafana was asked.
+  type: int
+  returned: success
+"""
+
+import base64
+import contextlib
+import json
+import os
+import re
+import ssl
+import subprocess
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ansible.module_utils.basic import AnsibleModule
+
+PERMISSIONS = {"view": 1, "edit": 2, "admin": 4}
+DEFAULT_PERMISSIONS = frozenset({("role", "Viewer", 1), ("role", "Editor", 2)})
+"""What Grafana gives a new folder."""
+PAGE = 1000
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+"""Without a dot, which joins account and token in a file's name."""
+KINDS = ("users", "teams", "folders", "permissions", "service_accounts", "tokens")
+RESET_SECONDS = 120
+
+T = TypeVar("T")
+Record = dict[str, Any]
+
+
+class AccessError(Exception):
+    """What cannot be done; the text tells a person what to do about it."""
+
+
+class Api:
+    """Grafana's API."""
+
+    def __init__(self, url: str, *, validate_certs: bool, timeout: float) -> None:
+        """Remember the address; `timeout` is the seconds for one request."""
+        self.url = url
+        self.timeout = timeout
+        self.requests = 0
+        context = ssl.create_default_context()
+        if not validate_certs:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        # No proxy from the environment: it is the host's own service.
+        self.opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+        )
+        self.admin = ""
+
+    def ask(self, method: str, path: str, body: object = None, authorization: str = "") -> tuple[int, Any]:
+        """Send a request, as the administrator unless told otherwise; return status and parsed answer.
+
+        Raises AccessError when nobody answers.
+        """
+        self.requests += 1
+        request = urllib.request.Request(  # noqa: S310  # the caller's own address
+            self.url + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json", "Authorization": authorization or self.admin},
+        )
+        try:
+            with self.opener.open(request, timeout=self.timeout) as answer:
+                status, text = answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            status, text = error.code, error.read()
+        except (OSError, ValueError) as error:
+            raise AccessError(f"{self.url} does not answer {method} {path}: {error}.") from error
+        try:
+            return status, json.loads(text)
+        except ValueError:
+            return status, None
+
+    def call(self, method: str, path: str, body: object = None) -> Any:
+        """Send a request that must succeed; return the parsed answer. Raises AccessError with what Grafana says."""
+        status, answer = self.ask(method, path, body)
+        if not 200 <= status < 300:
+            said = answer.get("message", "") if isinstance(answer, dict) else ""
+            raise AccessError(
+                f"Grafana answers {method} {path.partition('?')[0]} with {status}: {said or 'no reason'}."
+            )
+        return answer
+
+    def pages(self, path: str, member: str) -> Iterator[Record]:
+        """Yield what a search returns, page by page."""
+        page = 1
+        while True:
+            found = self.call("GET", f"{path}?perpage={PAGE}&page={page}").get(member) or []
+            yield from found
+            if len(found) < PAGE:
+                return
+            page += 1
+
+    def accepts(self, authorization: str) -> bool:
+        """Say whether somebody may sign in. Any answer but 401 is a yes: who is in may still not see everything."""
+        return self.ask("GET", "/api/user", authorization=authorization)[0] != 401
+
+
+def basic(login: str, password: str) -> str:
+    """Return the header of a login and a password."""
+    return "Basic " + base64.b64encode(f"{login}:{password}".encode()).decode()
+
+
+def quoted(text: object) -> str:
+    """Return a text as a part of a path."""
+    return urllib.parse.quote(str(text), safe="")
+
+
+class Access:
+    """One run: what is, what shall be, and what was done about it."""
+
+    def __init__(self, parameters: Record, *, check_mode: bool, api: Api | None = None) -> None:
+        """Read what earlier runs have managed."""
+        self.wanted = parameters
+        self.check_mode = check_mode
+        self.api = api or Api(
+            parameters["url"], validate_certs=parameters["validate_certs"], timeout=parameters["timeout"]
+        )
+        self.directory = Path(parameters["state_dir"])
+        self.changes: list[str] = []
+        self.foreign: list[str] = []
+        self.pending: list[str] = []
+        self.managed: dict[str, set[str]] = {kind: set() for kind in KINDS}
+        with contextlib.suppress(FileNotFoundError):
+            stored = json.loads((self.directory / "managed.json").read_text(encoding="utf-8"))
+            self.managed.update({kind: set(stored.get(kind, ())) for kind in KINDS})
+        self.users: dict[str, Record] = {}
+        self.teams: dict[str, Record] = {}
+
+    # What is common
+
+    def do(self, sentence: str, work: Callable[[], T]) -> T | None:
+        """Note a change and make it, unless this is check mode."""
+        self.changes.append(sentence)
+        return None if self.check_mode else work()
+
+    def change(self, sentence: str, method: str, path: str, body: object = None) -> Any:
+        """Note a change and ask Grafana for it, unless this is check mode; return the answer."""
+        return self.do(sentence, lambda: self.api.call(method, path, body))
+
+    def write(self, path: Path, text: str) -> None:
+        """Write a file for root alone, whole or not at all."""
+        for directory in (self.directory, path.parent):
+            directory.mkdir(mode=0o700, exist_ok=True)
+        staged = path.with_name(f".{path.name}.new")
+        staged.unlink(missing_ok=True)
+        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        staged.replace(path)
+
+    def save(self) -> None:
+        """Write down what is managed now."""
+        if self.check_mode:
+            return
+        text = json.dumps({kind: sorted(names) for kind, names in self.managed.items()}, indent=2) + "\n"
+        path = self.directory / "managed.json"
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            self.write(path, text)
+
+    def run(self) -> None:
+        """Bring everything to what is asked for. What was done before a failure is remembered."""
+        wrong = [name for name in names_of_files(self.wanted) if not FILE_NAME.fullmatch(name)]
+        if wrong:
+            raise AccessError(
+                f"{', '.join(wrong)}: a service account or token has letters, digits, _ and - in its name."
+            )
+        if not self.sign_in():
+            return
+        try:
+            self.read_users()
+            self.set_users()
+            self.set_teams()
+            self.set_folders()
+            self.set_service_accounts()
+            self.remove_rest()
+        finally:
+            self.save()
+
+    # The administrator
+
+    def sign_in(self) -> bool:
+        """Make the inventory's password the one that holds; say whether there is more to see."""
+        user, password = self.wanted["admin_user"], self.wanted["admin_password"]
+        self.api.admin = basic(user, password)
+        if self.api.accepts(self.api.admin):
+            return True
+        self.do(f"the password of {user} is set", self.reset)
+        if self.check_mode:
+            return False
+        if not self.api.accepts(self.api.admin):
+            raise AccessError(
+                f"The password of Grafana's first administrator was set, and {user} cannot sign in with it. "
+                "Either somebody has tried wrong ones too often: then wait five minutes. Or the first administrator is "
+                "disabled, or has another name than grafana_admin_user says."
+            )
+        return True
+
+    def reset(self) -> None:
+        """Set the password with Grafana's own tool, which needs the database alone."""
+        done = subprocess.run(
+            self.wanted["reset_command"],
+            input=self.wanted["admin_password"] + "\n",
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=RESET_SECONDS,
+        )
+        if done.returncode != 0 or "changed successfully" not in done.stdout + done.stderr:
+            said = (done.stdout + done.stderr).replace(self.wanted["admin_password"], "***").strip().splitlines()
+            raise AccessError(f"Grafana's tool did not set the admin password: {' '.join(said[-5:]) or 'no output'}")
+
+    # People
+
+    def read_users(self) -> None:
+        """Read who there is, by login in small letters."""
+        for one in self.api.pages("/api/users/search", "users"):
+            self.users[one["login"].lower()] = {**one, "role": None}
+        for one in self.api.call("GET", "/api/org/users"):
+            if one["login"].lower() in self.users:
+                self.users[one["login"].lower()]["role"] = one["role"]
+
+    def set_users(self) -> None:
+        """Make and change who is asked for."""
+        for one in self.wanted["users"]:
+            known = self.users.get(one["login"].lower())
+            if known is None and not one["password"]:
+                self.pending.append(f"{one['login']} has not signed in yet")
+                continue
+            if known is None:
+                known = self.add_user(one)
+            else:
+                self.change_user(one, known)
+            self.change_rights(one, known)
+            self.managed["users"].add(one["login"].lower())
+
+    def add_user(self, one: Record) -> Record:
+        """Make a user and return it as Grafana would."""
+        body = {key: one[key] for key in ("login", "name", "email", "password")}
+        made = self.change(f"user {one['login']} is added", "POST", "/api/admin/users", {**body, "OrgId": 1})
+        known = {**body, "id": (made or {}).get("id"), "isAdmin": False, "isDisabled": False, "role": "Viewer"}
+        if made:
+            # Who may be in no organisation at all, or in the role that grafana_settings gives to new ones.
+            found = [user for user in self.api.call("GET", "/api/org/users") if user["userId"] == made["id"]]
+            known["role"] = found[0]["role"] if found else None
+        self.users[one["login"].lower()] = known
+        return known
+
+    def change_user(self, one: Record, known: Record) -> None:
+        """Bring name, mail address and password to what is asked for."""
+        login = one["login"]
+        told = {key: one[key] or known.get(key) or "" for key in ("login", "name", "email")}
+        if told != {key: known.get(key) or "" for key in told}:
+            self.change(f"user {login} gets name and mail", "PUT", f"/api/users/{known['id']}", told)
+        # Somebody who is disabled is refused with any password.
+        asked = one["password"] and one["update_password"] == "always" and not known["isDisabled"]  # noqa: S105
+        if asked and not self.api.accepts(basic(login, one["password"])):
+            body = {"password": one["password"]}
+            self.change(f"the password of {login} is set", "PUT", f"/api/admin/users/{known['id']}/password", body)
+
+    def change_rights(self, one: Record, known: Record) -> None:
+        """Bring role and what a person may do on the server to what is asked for."""
+        login, number = one["login"], known["id"]
+        if known["role"] is None and not self.check_mode:
+            body = {"loginOrEmail": login, "role": one["role"]}
+            self.change(f"user {login} joins the organisation as {one['role']}", "POST", "/api/org/users", body)
+        elif known["role"] != one["role"]:
+            self.change(
+                f"user {login} is {one['role']}, was {known['role']}",
+                "PATCH",
+                f"/api/org/users/{number}",
+                {"role": one["role"]},
+            )
+        if known["isAdmin"] != one["server_admin"]:
+            self.change(
+                f"user {login} {'administers' if one['server_admin'] else 'no longer administers'} the server",
+                "PUT",
+                f"/api/admin/users/{number}/permissions",
+                {"isGrafanaAdmin": one["server_admin"]},
+            )
+        if known["isDisabled"] == one["enabled"]:
+            verb = "enable" if one["enabled"] else "disable"
+            self.change(f"user {login} is {verb}d", "POST", f"/api/admin/users/{number}/{verb}")
+
+    # Teams
+
+    def set_teams(self) -> None:
+        """Make and change the teams that are asked for."""
+        self.teams = {one["name"]: one for one in self.api.pages("/api/teams/search", "teams")}
+        for one in self.wanted["teams"]:
+            known = self.teams.get(one["name"])
+            body = {"name": one["name"], "email": one["email"]}
+            if known is None:
+                made = self.change(f"team {one['name']} is added", "POST", "/api/teams", body)
+                known = {**body, "id": (made or {}).get("teamId"), "memberCount": 0}
+                self.teams[one["name"]] = known
+            elif (known.get("email") or "") != one["email"]:
+                self.change(f"team {one['name']} gets its mail", "PUT", f"/api/teams/{known['id']}", body)
+            self.set_members(one, known)
+            self.managed["teams"].add(one["name"])
+
+    def set_members(self, one: Record, known: Record) -> None:
+        """Bring the members of a team to what is asked for."""
+        path = f"/api/teams/{known['id']}/members"
+        there = {}
+        if known["id"] is not None and known.get("memberCount") != 0:
+            there = {member["login"].lower(): member["userId"] for member in self.api.call("GET", path)}
+        wanted = {login.lower() for login in one["members"]}
+        for login in sorted(wanted - set(there)):
+            if login not in self.users:
+                self.pending.append(f"{login} joins the team {one['name']} when they have signed in once")
+                continue
+            body = {"userId": self.users[login]["id"]}
+            self.change(f"{login} joins the team {one['name']}", "POST", path, body)
+        for login in sorted(set(there) - wanted):
+            gone = f"{path}/{there[login]}"
+            self.change(f"{login} leaves the team {one['name']}", "DELETE", gone)
+
+    # Folders
+
+    def set_folders(self) -> None:
+        """Make folders and bring their permissions to what is asked for."""
+        if not self.wanted["folders"] and not self.managed["folders"] | self.managed["permissions"]:
+            return
+        there = {one["uid"]: one for one in self.api.call("GET", f"/api/folders?limit={PAGE}")}
+        for one in self.wanted["folders"]:
+            uid, known = one["uid"], there.get(one["uid"])
+            if known is None:
+                if not one["title"]:
+                    raise AccessError(f"Grafana has no folder {uid}. Give it a title, and it is made.")
+                body = {"uid": uid, "title": one["title"]}
+                self.change(f"folder {uid} is added", "POST", "/api/folders", body)
+                self.managed["folders"].add(uid)
+            elif one["title"] and known["title"] != one["title"]:
+                body = {"title": one["title"], "overwrite": True}
+                self.change(f"folder {uid} is called {one['title']}", "PUT", f"/api/folders/{quoted(uid)}", body)
+            if one["permissions"] is not None:
+                self.set_permissions(uid, self.permissions(one), exists=known is not None or not self.check_mode)
+                self.managed["permissions"].add(uid)
+        asked = {one["uid"] for one in self.wanted["folders"]}
+        open_again = self.managed["permissions"] - {
+            one["uid"] for one in self.wanted["folders"] if one["permissions"] is not None
+        }
+        for uid in sorted(open_again):
+            if uid in there and (uid in asked or uid not in self.managed["folders"]):
+                self.set_permissions(uid, set(DEFAULT_PERMISSIONS), exists=True)
+            self.managed["permissions"].discard(uid)
+        for uid in sorted(self.managed["folders"] - asked):
+            self.remove_folder(uid, exists=uid in there)
+
+    def permissions(self, folder: Record) -> set[tuple[str, Any, int]]:
+        """Return the permissions that are asked for, with Grafana's numbers of teams and users."""
+        wanted: set[tuple[str, Any, int]] = set()
+        for one in folder["permissions"]:
+            permission = PERMISSIONS[one["permission"]]
+            if one.get("role"):
+                wanted.add(("role", one["role"], permission))
+            if one.get("team"):
+                team = self.teams.get(one["team"])
+                if team is None:
+                    raise AccessError(
+                        f"Folder {folder['uid']} has a permission for the team {one['team']}: there is none."
+                    )
+                wanted.add(("teamId", team["id"], permission))
+            if one.get("user"):
+                user = self.users.get(one["user"].lower())
+                if user is None:
+                    self.pending.append(f"{one['user']} gets folder {folder['uid']} when they have signed in once")
+                    continue
+                wanted.add(("userId", user["id"], permission))
+        return wanted
+
+    def set_permissions(self, uid: str, wanted: set[tuple[str, Any, int]], *, exists: bool) -> None:
+        """Bring the permissions of a folder to `wanted`."""
+        path = f"/api/folders/{quoted(uid)}/permissions"
+        there = set(DEFAULT_PERMISSIONS)
+        if exists:
+            there = set()
+            for one in self.api.call("GET", path):
+                kind = "userId" if one.get("userId") else "teamId" if one.get("teamId") else "role"
+                there.add((kind, one[kind], one["permission"]))
+        if there != wanted:
+            items = [{kind: who, "permission": permission} for kind, who, permission in sorted(wanted, key=str)]
+            self.change(f"folder {uid} gets its permissions", "POST", path, {"items": items})
+
+    def remove_folder(self, uid: str, *, exists: bool) -> None:
+        """Remove a folder that nobody asks for any more, unless something is in it."""
+        path = f"/api/folders/{quoted(uid)}"
+        if exists and any(self.api.call("GET", f"{path}/counts").values()):
+            self.pending.append(f"folder {uid} goes when it is empty")
+            return
+        if exists:
+            self.change(f"folder {uid} is removed", "DELETE", path)
+        self.managed["folders"].discard(uid)
+
+    # Programs
+
+    def set_service_accounts(self) -> None:
+        """Make and change the service accounts and tokens that are asked for."""
+        wanted = {one["name"]: one for one in self.wanted["service_accounts"]}
+        if not wanted and not self.managed["service_accounts"]:
+            return
+        there = {one["name"]: one for one in self.api.pages("/api/serviceaccounts/search", "serviceAccounts")}
+        for name, one in wanted.items():
+            known = there.get(name)
+            if known is None:
+                body = {"name": name, "role": one["role"], "isDisabled": False}
+                made = self.change(f"service account {name} is added", "POST", "/api/serviceaccounts", body)
+                known = {"id": (made or {}).get("id"), "tokens": 0}
+            elif known["role"] != one["role"]:
+                path = f"/api/serviceaccounts/{known['id']}"
+                self.change(
+                    f"service account {name} is {one['role']}, was {known['role']}",
+                    "PATCH",
+                    path,
+                    {"role": one["role"]},
+                )
+            self.managed["service_accounts"].add(name)
+            self.set_tokens(one, known)
+        for name in sorted(self.managed["service_accounts"] - set(wanted)):
+            if name in there:
+                path = f"/api/serviceaccounts/{there[name]['id']}"
+                self.change(f"service account {name} is removed", "DELETE", path)
+            for token in sorted(self.managed["tokens"]):
+                if token.startswith(f"{name}."):
+                    self.forget_token(token)
+            self.managed["service_accounts"].discard(name)
+
+    def set_tokens(self, account: Record, known: Record) -> None:
+        """Make the tokens of an account that are asked for, and remove those that no longer are."""
+        path = f"/api/serviceaccounts/{known['id']}/tokens"
+        there = {one["name"]: one for one in self.api.call("GET", path)} if known.get("tokens") else {}
+        for one in account["tokens"]:
+            name = f"{account['name']}.{one['name']}"
+            if not self.holds(name, there.get(one["name"])):
+                self.do(f"token {name} is made", partial(self.make_token, path, one, name, there.get(one["name"])))
+            self.managed["tokens"].add(name)
+        asked = {f"{account['name']}.{one['name']}" for one in account["tokens"]}
+        for name in sorted(self.managed["tokens"] - asked):
+            owner, _, token = name.partition(".")
+            if owner != account["name"]:
+                continue
+            if token in there:
+                gone = f"{path}/{there[token]['id']}"
+                self.change(f"token {name} is removed", "DELETE", gone)
+            self.forget_token(name)
+
+    def holds(self, name: str, known: Record | None) -> bool:
+        """Say whether Grafana has a token, and takes the one in its file."""
+        if known is None or known.get("hasExpired") or known.get("isRevoked"):
+            return False
+        try:
+            key = (self.directory / "tokens" / name).read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return False
+        return self.api.ask("GET", "/api/org", authorization=f"Bearer {key}")[0] != 401
+
+    def make_token(self, path: str, token: Record, name: str, known: Record | None) -> None:
+        """Make a token in the place of one of the same name, and keep it."""
+        if known is not None:
+            self.api.call("DELETE", f"{path}/{known['id']}")
+        made = self.api.call("POST", path, {"name": token["name"], "secondsToLive": token["seconds_to_live"]})
+        self.write(self.directory / "tokens" / name, made["key"] + "\n")
+
+    def forget_token(self, name: str) -> None:
+        """Remove the file of a token that nobody asks for any more."""
+        if not self.check_mode:
+            (self.directory / "tokens" / name).unlink(missing_ok=True)
+        self.managed["tokens"].discard(name)
+
+    # What leaves
+
+    def remove_rest(self) -> None:
+        """Remove teams and users that are no longer asked for, and name those that nobody ever asked for."""
+        teams = {one["name"] for one in self.wanted["teams"]}
+        for name in sorted(self.managed["teams"] - teams):
+            if name in self.teams:
+                path = f"/api/teams/{self.teams[name]['id']}"
+                self.change(f"team {name} is removed", "DELETE", path)
+            self.managed["teams"].discard(name)
+        logins = {one["login"].lower() for one in self.wanted["users"]} | {self.wanted["admin_user"].lower()}
+        for login in sorted(set(self.users) - logins):
+            if login in self.managed["users"] or (
+                self.wanted["users_exclusive"] and not self.users[login].get("authLabels")
+            ):
+                path = f"/api/admin/users/{self.users[login]['id']}"
+                self.change(f"user {login} is removed", "DELETE", path)
+            else:
+                self.foreign.append(login)
+        self.managed["users"] &= logins
+
+
+def specification() -> Record:
+    """Return what the module takes, as Ansible wants it."""
+    text: Record = {"type": "str", "default": ""}
+    name: Record = {"type": "str", "required": True}
+    role: Record = {"type": "str", "choices": ["None", "Viewer", "Editor", "Admin"], "default": "Viewer"}
+
+    def entries(options: Record) -> Record:
+        return {"type": "list", "elements": "dict", "default": [], "options": options}
+
+    return {
+        "url": name,
+        "validate_certs": {"type": "bool", "default": True},
+        "timeout": {"type": "float", "default": 30},
+        "admin_user": name,
+        "admin_password": {"type": "str", "required": True, "no_log": True},
+        "reset_command": {"type": "list", "elements": "str", "required": True},
+        "state_dir": {"type": "path", "required": True},
+        "users_exclusive": {"type": "bool", "default": False},
+        "users": entries(
+            {
+                "login": name,
+                "name": text,
+                "email": text,
+                "password": {"type": "str", "default": "", "no_log": True},
+                "update_password": {
+                    "type": "str",
+                    "choices": ["always", "on_create"],
+                    "default": "always",
+                    "no_log": False,
+                },
+                "role": role,
+                "server_admin": {"type": "bool", "default": False},
+                "enabled": {"type": "bool", "default": True},
+            }
+        ),
+        "teams": entries({"name": name, "email": text, "members": {"type": "list", "elements": "str", "default": []}}),
+        "folders": entries(
+            {
+                "uid": name,
+                "title": text,
+                "permissions": {
+                    "type": "list",
+                    "elements": "dict",
+                    "options": {
+                        "role": {"type": "str", "choices": ["Viewer", "Editor"]},
+                        "team": {"type": "str"},
+                        "user": {"type": "str"},
+                        "permission": {"type": "str", "choices": list(PERMISSIONS), "required": True},
+                    },
+                },
+            }
+        ),
+        "service_accounts": entries(
+            {
+                "name": name,
+                "role": role,
+                "tokens": {
+                    **entries({"name": name, "seconds_to_live": {"type": "int", "default": 0}}),
+                    "no_log": False,
+                },
+            }
+        ),
+    }
+
+
+def names_of_files(parameters: Record) -> Iterator[str]:
+    """Yield the names that become a part of a file's name."""
+    for account in parameters["service_accounts"]:
+        yield account["name"]
+        yield from (token["name"] for token in account["tokens"])
+
+
+def outcome(access: Access) -> Record:
+    """Return what the run found and did; never a secret."""
+    result: Record = {
+        "changed": bool(access.changes),
+        "changes": access.changes,
+        "foreign": access.foreign,
+        "pending": access.pending,
+        "requests": access.api.requests,
+    }
+    if access.changes:
+        after = "".join(f"{sentence}\n" for sentence in access.changes)
+        result["diff"] = {"before_header": "Grafana", "after_header": "Grafana", "before": "", "after": after}
+    return result
+
+
+def main() -> None:
+    """Entry point for Ansible."""
+    module = AnsibleModule(argument_spec=specification(), supports_check_mode=True)
+    access = Access(module.params, check_mode=module.check_mode)
+    try:
+        access.run()
+    except (AccessError, OSError, subprocess.SubprocessError) as error:
+        module.fail_json(msg=str(error), changes=access.changes, changed=bool(access.changes))
+    module.exit_json(**outcome(access))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,288 @@
+"""The module `grafana_access` brings Grafana to what is asked for, and touches nothing where nothing differs."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+from tests.plugins.fake_grafana import FakeGrafana, running
+
+ROOT = Path(__file__).parents[2]
+MODULE = ROOT / "plugins/modules/grafana_access.py"
+ADMIN = "admin-password-A"
+PASSWORD = "annas-own-password"
+
+Result = dict[str, Any]
+Run = Callable[..., Result]
+
+ESTATE: dict[str, Any] = {
+    "users": [
+        {"login": "anna", "email": "anna@mail.test", "password": PASSWORD, "role": "Editor"},
+        {"login": "otto", "password": "ottos-own-password"},
+    ],
+    "teams": [{"name": "payments", "members": ["anna"]}],
+    "folders": [
+        {"uid": "payments", "title": "Payments", "permissions": [{"team": "payments", "permission": "edit"}]},
+        {
+            "uid": "shipped",
+            "permissions": [{"role": "Viewer", "permission": "view"}, {"user": "otto", "permission": "admin"}],
+        },
+    ],
+    "service_accounts": [{"name": "deploy", "role": "Editor", "tokens": [{"name": "ci"}]}],
+}
+
+
+@pytest.fixture
+def grafana() -> Iterator[FakeGrafana]:
+    with running(FakeGrafana(ADMIN)) as one:
+        one.add_folder({"uid": "shipped", "title": "Shipped"})
+        yield one
+
+
+def load() -> ModuleType:
+    """The module, as Python imports it."""
+    spec = importlib.util.spec_from_file_location("grafana_access", MODULE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+MODULE_CODE = load()
+
+
+@pytest.fixture
+def arguments(grafana: FakeGrafana, tmp_path: Path) -> dict[str, Any]:
+    """What every run says; the tool stands for Grafana's own, and writes down what it is told."""
+    tool = tmp_path / "tool.sh"
+    tool.write_text(f"#!/bin/sh\ncat > {tmp_path}/typed\necho 'Admin password changed successfully'\n")
+    tool.chmod(0o755)
+    return {
+        "url": grafana.url,
+        "admin_user": "admin",
+        "admin_password": ADMIN,
+        "reset_command": [str(tool)],
+        "state_dir": str(tmp_path / "state"),
+    }
+
+
+@pytest.fixture
+def access(grafana: FakeGrafana, arguments: dict[str, Any]) -> Run:
+    """Run the module's work in this process, which is quick."""
+
+    def run(*, check: bool = False, fails: bool = False, **asked: Any) -> Result:
+        validated = ArgumentSpecValidator(MODULE_CODE.specification()).validate(arguments | asked)
+        assert not validated.error_messages
+        grafana.requests.clear()
+        access = MODULE_CODE.Access(validated.validated_parameters, check_mode=check)
+        if fails:
+            with pytest.raises(MODULE_CODE.AccessError) as failure:
+                access.run()
+            return {"msg": str(failure.value)}
+        access.run()
+        return dict(MODULE_CODE.outcome(access))
+
+    return run
+
+
+def test_everything_is_made_once(access: Run, grafana: FakeGrafana) -> None:
+    assert access(**ESTATE)["changed"]
+    assert grafana.user("anna") | {"role": "Editor", "email": "anna@mail.test"} == grafana.user("anna")
+    assert grafana.user("otto")["role"] == "Viewer"
+    (team,) = grafana.teams.values()
+    assert team["members"] == [grafana.user("anna")["id"]]
+    assert grafana.folders["payments"]["items"] == [{"teamId": team["id"], "permission": 2}]
+    assert {"userId": grafana.user("otto")["id"], "permission": 4} in grafana.folders["shipped"]["items"]
+    (account,) = grafana.accounts.values()
+    assert account["role"] == "Editor"
+
+    again = access(**ESTATE)
+    assert not again["changed"]
+    assert again["changes"] == grafana.changes() == []
+    assert again["requests"] == len(grafana.requests) <= 14
+
+
+def test_check_mode_says_what_a_run_does_and_does_nothing(access: Run, grafana: FakeGrafana, tmp_path: Path) -> None:
+    foreseen = access(check=True, **ESTATE)["changes"]
+    assert grafana.changes() == []
+    assert not (tmp_path / "state").exists()
+    assert foreseen == access(**ESTATE)["changes"]
+    assert access(check=True, **ESTATE)["changes"] == []
+
+
+def test_what_leaves_the_inventory_leaves_grafana(access: Run, grafana: FakeGrafana, tmp_path: Path) -> None:
+    access(**ESTATE)
+    grafana.add_user({"login": "made-by-hand", "password": "x"})
+    result = access()
+    assert {one["login"] for one in grafana.users.values()} == {"admin", "made-by-hand"}
+    assert result["foreign"] == ["made-by-hand"]
+    assert grafana.teams == grafana.accounts == {}
+    assert "payments" not in grafana.folders
+    # The shipped one stays, and has again what Grafana gives a new one.
+    assert sorted(map(str, grafana.folders["shipped"]["items"])) == [
+        "{'role': 'Editor', 'permission': 2}",
+        "{'role': 'Viewer', 'permission': 1}",
+    ]
+    assert list((tmp_path / "state/tokens").iterdir()) == []
+    assert not access()["changed"]
+
+
+def test_a_folder_with_something_in_it_stays(access: Run, grafana: FakeGrafana) -> None:
+    access(**ESTATE)
+    grafana.folders["payments"]["dashboards"] = 1
+    assert access()["pending"] == ["folder payments goes when it is empty"]
+    grafana.folders["payments"]["dashboards"] = 0
+    assert access()["changes"] == ["folder payments is removed"]
+
+
+def test_exclusive_removes_whom_nobody_asked_for_but_not_whom_another_service_signs_in(
+    access: Run, grafana: FakeGrafana
+) -> None:
+    grafana.add_user({"login": "made-by-hand", "password": "x"})
+    grafana.add_user({"login": "from-ldap", "password": "y", "authLabels": ["LDAP"]})
+    result = access(users_exclusive=True)
+    assert result["changes"] == ["user made-by-hand is removed"]
+    assert result["foreign"] == ["from-ldap"]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"role": "Admin"}, "user otto is Viewer, was Admin"),
+        ({"isAdmin": True}, "user otto no longer administers the server"),
+        ({"isDisabled": True}, "user otto is enabled"),
+        ({"password": "guessed"}, "the password of otto is set"),
+        ({"role": None}, "user otto joins the organisation as Viewer"),
+    ],
+)
+def test_what_somebody_changed_by_hand_is_put_back(
+    access: Run, grafana: FakeGrafana, change: dict[str, Any], sentence: str
+) -> None:
+    access(**ESTATE)
+    grafana.user("otto").update(change)
+    assert access(**ESTATE)["changes"] == [sentence]
+    assert not access(**ESTATE)["changed"]
+
+
+def test_a_permission_that_somebody_added_by_hand_goes(access: Run, grafana: FakeGrafana) -> None:
+    access(**ESTATE)
+    grafana.folders["payments"]["items"].append({"role": "Viewer", "permission": 4})
+    assert access(**ESTATE)["changes"] == ["folder payments gets its permissions"]
+    assert len(grafana.folders["payments"]["items"]) == 1
+
+
+def test_people_may_keep_the_password_that_they_chose(access: Run, grafana: FakeGrafana) -> None:
+    asked = [{"login": "anna", "password": PASSWORD, "update_password": "on_create"}]
+    access(users=asked)
+    grafana.user("anna")["password"] = "her own"
+    assert not access(users=asked)["changed"]
+
+
+def test_an_empty_list_of_permissions_is_for_administrators_alone(access: Run, grafana: FakeGrafana) -> None:
+    access(folders=[{"uid": "shipped", "permissions": []}])
+    assert grafana.folders["shipped"]["items"] == []
+    assert not access(folders=[{"uid": "shipped", "permissions": []}])["changed"]
+
+
+def test_who_has_not_signed_in_yet_is_waited_for(access: Run, grafana: FakeGrafana) -> None:
+    """Prevents: a run that fails because somebody of the identity provider has not come yet."""
+    estate = {
+        "users": [{"login": "olga", "role": "Editor"}],
+        "teams": [{"name": "payments", "members": ["olga"]}],
+        "folders": [{"uid": "shipped", "permissions": [{"user": "olga", "permission": "view"}]}],
+    }
+    assert len(access(**estate)["pending"]) == 3
+    grafana.add_user({"login": "olga", "password": "z", "authLabels": ["OAuth"]})
+    result = access(**estate)
+    assert result["pending"] == []
+    assert len(result["changes"]) == 3
+    assert not access(**estate)["changed"]
+
+
+@pytest.mark.parametrize("harm", ["file", "key", "expired", "gone"])
+def test_a_token_that_does_not_hold_is_made_anew(access: Run, grafana: FakeGrafana, tmp_path: Path, harm: str) -> None:
+    access(**ESTATE)
+    file = tmp_path / "state/tokens/deploy.ci"
+    before = file.read_text()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+    (account,) = grafana.accounts.values()
+    (token,) = account["tokens"].values()
+    if harm == "file":
+        file.unlink()
+    elif harm == "key":
+        file.write_text("glsa_other\n")
+    elif harm == "expired":
+        token["hasExpired"] = True
+    else:
+        account["tokens"].clear()
+    assert access(**ESTATE)["changes"] == ["token deploy.ci is made"]
+    assert file.read_text() != before
+    assert not access(**ESTATE)["changed"]
+
+
+def test_a_token_that_leaves_the_inventory_goes_and_one_made_by_hand_stays(
+    access: Run, grafana: FakeGrafana, tmp_path: Path
+) -> None:
+    access(**ESTATE)
+    (account,) = grafana.accounts.values()
+    grafana.add_token({"name": "by-hand"}, str(account["id"]))
+    less = ESTATE | {"service_accounts": [{"name": "deploy", "role": "Editor"}]}
+    assert access(**less)["changes"] == ["token deploy.ci is removed"]
+    assert [one["name"] for one in account["tokens"].values()] == ["by-hand"]
+    assert not (tmp_path / "state/tokens/deploy.ci").exists()
+
+
+def test_another_admin_password_is_set_by_grafana_s_own_tool(access: Run, grafana: FakeGrafana, tmp_path: Path) -> None:
+    """The fake does not change its password, so that the module has to say that it still cannot sign in."""
+    result = access(admin_password="admin-password-B", fails=True)
+    assert (tmp_path / "typed").read_text() == "admin-password-B\n"
+    assert "wait five minutes" in result["msg"]
+    assert access(check=True, admin_password="admin-password-B")["changes"] == ["the password of admin is set"]
+
+
+def test_a_failing_tool_is_quoted_without_the_password(access: Run, tmp_path: Path) -> None:
+    tool = tmp_path / "failing.sh"
+    tool.write_text('#!/bin/sh\nread line\necho "no database for $line"\nexit 1\n')
+    tool.chmod(0o755)
+    result = access(admin_password="admin-password-B", reset_command=[str(tool)], fails=True)
+    assert "no database for" in result["msg"]
+    assert "admin-password-B" not in json.dumps(result)
+
+
+def test_no_result_holds_a_secret(arguments: dict[str, Any], tmp_path: Path) -> None:
+    """Prevents: a password or a token in the log of a run, or in its diff. As Ansible runs it, with what it adds."""
+    asked = {"ANSIBLE_MODULE_ARGS": arguments | ESTATE | {"_ansible_diff": True, "_ansible_remote_tmp": str(tmp_path)}}
+    command = [sys.executable, str(MODULE)]
+    said = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, check=True).stdout
+    assert json.loads(said)["changed"]
+    key = (tmp_path / "state/tokens/deploy.ci").read_text().strip()
+    for secret in (ADMIN, PASSWORD, "ottos-own-password", key):
+        assert secret not in said
+
+
+def test_an_unknown_team_is_refused_by_name(access: Run) -> None:
+    result = access(folders=[{"uid": "shipped", "permissions": [{"team": "nobody", "permission": "view"}]}], fails=True)
+    assert "nobody" in result["msg"]
+
+
+def test_a_name_that_is_no_file_name_is_refused(access: Run) -> None:
+    assert "../x" in access(service_accounts=[{"name": "../x"}], fails=True)["msg"]
+
+
+def test_a_run_that_fails_half_way_remembers_what_it_made(access: Run, grafana: FakeGrafana) -> None:
+    """Prevents: an account that a failed run has made, and that no later run removes."""
+    broken = ESTATE | {"folders": [{"uid": "new-without-title"}]}
+    assert "title" in access(fails=True, **broken)["msg"]
+    assert "user anna is removed" in access()["changes"]
+    assert {one["login"] for one in grafana.users.values()} == {"admin"}
