@@ -1,0 +1,205 @@
+"""What the role grafana writes, rendered by Ansible itself from the role's defaults and an inventory's variables."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+SECRETS = {
+    "grafana_admin_password": "SECRET-admin-password",
+    "grafana_secret_key": "SECRET-key",
+    "grafana_database": {
+        "type": "postgres",
+        "host": "db.test:5432",
+        "name": "grafana",
+        "user": "grafana",
+        "password": "SECRET-database",
+        "ssl_mode": "verify-full",
+    },
+    "grafana_oidc": {
+        "client_id": "grafana",
+        "client_secret": "SECRET-oidc",
+        "auth_url": "https://id.test/authorize",
+        "token_url": "https://id.test/token",
+        "api_url": "https://id.test/userinfo",
+        "roles": {"Admin": ["platform"], "Viewer": ["everybody"]},
+    },
+    "grafana_ldap": {
+        "host": "ldap.test",
+        "bind_dn": 'cn=grafana,ou="a b",dc=test',
+        "bind_password": "SECRET-ldap",
+        "search_base_dns": ["dc=test"],
+        "group_mappings": [
+            {"group_dn": "cn=platform,dc=test", "role": "Admin", "grafana_admin": True},
+            {"group_dn": "*", "role": "Viewer"},
+        ],
+    },
+    "grafana_tls_certificate": "-----BEGIN CERTIFICATE-----",
+    "grafana_tls_key": "SECRET-tls",
+    "grafana_extra_secrets": {"smtp": "SECRET-smtp"},
+    "grafana_settings": {
+        "smtp": {"enabled": True, "password": "$__file{/etc/grafana-secrets/smtp}"},
+        "users": {"default_theme": "light"},
+    },
+    "grafana_root_url": "https://grafana.test/monitoring/",
+}
+
+
+class Rendered:
+    """The files, parsed."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read the files of a folder."""
+        self.text = "\n".join(path.read_text() for path in sorted(folder.iterdir()) if path.name != "facts.json")
+        self.ini = configparser.RawConfigParser()
+        self.ini.read(folder / "grafana.ini")
+        self.datasources = yaml.safe_load((folder / "datasources.yml").read_text())
+        self.providers = yaml.safe_load((folder / "dashboards.yml").read_text())["providers"]
+        self.facts = json.loads((folder / "facts.json").read_text())
+        ldap = folder / "ldap.toml"
+        self.ldap = tomllib.loads(ldap.read_text()) if ldap.exists() else {}
+
+
+def render(folder: Path, **settings: Any) -> Rendered:
+    """Render with these variables."""
+    role = ROOT / "roles/grafana"
+    variables = {"role": str(role), "destination": str(folder), "__grafana_shipped_dir": str(role / "files/dashboards")}
+    run = subprocess.run(
+        [
+            "ansible-playbook",
+            "-i",
+            "localhost,",
+            "-e",
+            json.dumps(variables | settings),
+            "tests/roles/render_grafana.yml",
+        ],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return Rendered(folder)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
+    """The defaults, as far as there are any."""
+    return render(
+        tmp_path_factory.mktemp("plain"),
+        grafana_admin_password="SECRET-admin-password",
+        grafana_secret_key="SECRET-key",
+    )
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
+    """Everything that can be switched on."""
+    own = tmp_path_factory.mktemp("own")
+    (own / "one.json").write_text('{"uid": "one", "title": "One"}')
+    extra = [{"uid": "payments", "title": "Payments", "path": str(own)}]
+    return render(
+        tmp_path_factory.mktemp("full"), grafana_dashboards_extra=extra, grafana_alertmanager_url="", **SECRETS
+    )
+
+
+def test_nobody_gets_in_without_signing_in(plain: Rendered) -> None:
+    ini = plain.ini
+    assert not ini.getboolean("auth.anonymous", "enabled")
+    assert not ini.getboolean("users", "allow_sign_up")
+    assert ini["users"]["auto_assign_org_role"] == "Viewer"
+    assert not ini.getboolean("snapshots", "enabled")
+    assert not ini.getboolean("public_dashboards", "enabled")
+    assert not ini.getboolean("security", "allow_embedding")
+
+
+def test_nothing_is_told_to_the_outside(plain: Rendered) -> None:
+    ini = plain.ini
+    assert not any(ini.getboolean("analytics", name) for name in ini["analytics"])
+    assert not ini.getboolean("news", "news_feed_enabled")
+    assert ini.getboolean("security", "disable_gravatar")
+    assert ini.getboolean("plugins", "preinstall_disabled")
+
+
+def test_every_setting_of_ours_is_one_that_grafana_knows() -> None:
+    """Prevents: a safe setting that is misspelled, which Grafana passes over. Names from 12.4's conf/defaults.ini."""
+    known = (ROOT / "tests/roles/grafana-12.4-settings.txt").read_text().split()
+    settings = yaml.safe_load((ROOT / "roles/grafana/vars/main.yml").read_text())["__grafana_settings_safe"]
+    ours = {f"{section}/{key}" for section, entries in settings.items() for key in entries}
+    assert ours <= set(known)
+
+
+def test_cookies_go_over_tls_alone_where_people_come_over_tls(plain: Rendered, full: Rendered) -> None:
+    assert not plain.ini.getboolean("security", "cookie_secure")
+    assert full.ini.getboolean("security", "cookie_secure")
+    assert full.ini["server"]["cert_key"] == "/etc/grafana-secrets/tls-key.pem"
+    assert full.facts["api"] == "https://127.0.0.1:3001/monitoring"
+    assert full.ini.getboolean("server", "serve_from_sub_path")
+
+
+def test_no_secret_is_outside_of_its_file(full: Rendered) -> None:
+    """Prevents: a password in a file that is shown in a diff."""
+    assert "SECRET" not in full.text
+    named = set(re.findall(r"\$__file\{/etc/grafana-secrets/([^}]+)\}", full.text))
+    assert named == {
+        "admin-password",
+        "secret-key",
+        "database-password",
+        "oidc-client-secret",
+        "ldap-bind-password",
+        "smtp",
+    }
+    assert named < set(full.facts["secrets"])
+
+
+def test_an_inventory_s_settings_are_merged_over_the_role_s(full: Rendered) -> None:
+    assert full.ini["users"]["default_theme"] == "light"
+    assert full.ini["users"]["auto_assign_org_role"] == "Viewer"
+    assert full.ini["database"]["ssl_mode"] == "verify-full"
+
+
+def test_openid_connect_lets_in_those_who_have_a_role(full: Rendered) -> None:
+    section = full.ini["auth.generic_oauth"]
+    assert section["role_attribute_path"].strip('"') == (
+        "(contains(groups[*], 'platform')) && 'Admin' || (contains(groups[*], 'everybody')) && 'Viewer'"
+    )
+    assert section.getboolean("role_attribute_strict")
+    assert section.getboolean("use_pkce")
+    assert "roles" not in section
+
+
+def test_ldap_maps_groups_to_roles(full: Rendered) -> None:
+    (server,) = full.ldap["servers"]
+    assert server["bind_dn"] == SECRETS["grafana_ldap"]["bind_dn"]  # type: ignore[index]
+    assert server["use_ssl"] is True
+    assert [one["org_role"] for one in server["group_mappings"]] == ["Admin", "Viewer"]
+    assert server["group_mappings"][0]["grafana_admin"] is True
+    assert full.ini["auth.ldap"]["config_file"] == "/etc/grafana/ldap.toml"
+
+
+def test_data_sources_have_stable_uids_and_go_when_they_leave(plain: Rendered, full: Rendered) -> None:
+    assert plain.datasources["prune"] is True
+    found = {one["uid"]: one for one in plain.datasources["datasources"]}
+    assert set(found) == {"prometheus", "alertmanager"}
+    assert found["prometheus"]["isDefault"] is True
+    assert found["prometheus"]["jsonData"]["timeInterval"] == "15s"
+    assert found["alertmanager"]["jsonData"]["implementation"] == "prometheus"
+    assert [one["uid"] for one in full.datasources["datasources"]] == ["prometheus"]
+
+
+def test_folders_with_dashboards_are_provisioned(plain: Rendered, full: Rendered) -> None:
+    shipped = {path.parent.name for path in (ROOT / "roles/grafana/files/dashboards").glob("*/*.json")}
+    assert {one["options"]["path"].rpartition("/")[2] for one in plain.providers} == shipped
+    ours = next(one for one in full.providers if one["folderUid"] == "payments")
+    assert ours["options"]["path"] == "/etc/grafana-dashboards/payments"
+    assert not ours["allowUiUpdates"]
+    assert not ours["disableDeletion"]
