@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import urllib.error
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
@@ -65,3 +67,69 @@ class Alertmanager:
     def api(self, path: str) -> Any:
         """Return the JSON of /api/v2/<path>. Raises OSError."""
         return json.loads(get(f"{self.url}/api/v2/{path}"))
+
+
+@dataclass(frozen=True)
+class Grafana:
+    """The HTTP API of a Grafana, as somebody who signs in; url without a trailing slash.
+
+    login: nobody where it is empty; password: of the login, or a service account's token where the login is `token`.
+    """
+
+    url: str
+    login: str = ""
+    password: str = ""
+
+    def ask(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        """Return status and parsed answer. Raises OSError when nobody answers."""
+        headers = {"Content-Type": "application/json"}
+        if self.login == "token":
+            headers["Authorization"] = f"Bearer {self.password}"
+        elif self.login:
+            headers["Authorization"] = "Basic " + base64.b64encode(f"{self.login}:{self.password}".encode()).decode()
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(  # noqa: S310 - the tests' own addresses
+            self.url + path, method=method, data=data, headers=headers
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 - the same
+                status, text = response.status, response.read()
+        except urllib.error.HTTPError as error:
+            status, text = error.code, error.read()
+        try:
+            return status, json.loads(text)
+        except ValueError:
+            return status, None
+
+    def status(self, method: str, path: str, body: object = None) -> int:
+        """Return the status of an answer."""
+        return self.ask(method, path, body)[0]
+
+    def get(self, path: str) -> Any:
+        """Return the parsed answer. Raises ValueError unless it is a success."""
+        status, answer = self.ask("GET", path)
+        if status != 200:
+            raise ValueError(f"{path}: {status} {answer}")
+        return answer
+
+    def api(self, path: str, **parameters: str) -> Any:
+        """Return the `data` of /api/v1/<path> of Prometheus, which Grafana asks. Raises ValueError and OSError."""
+        query = f"?{urllib.parse.urlencode(parameters)}" if parameters else ""
+        return self.get(f"/api/datasources/proxy/uid/prometheus/api/v1/{path}{query}")["data"]
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """Return the series that Grafana's query API has for a PromQL expression. Raises ValueError with its error."""
+        target = {
+            "refId": "A",
+            "datasource": {"uid": "prometheus", "type": "prometheus"},
+            "expr": expression,
+            "instant": True,
+            "range": False,
+            "intervalMs": 15000,
+            "maxDataPoints": 500,
+        }
+        status, answer = self.ask("POST", "/api/ds/query", {"queries": [target], "from": "now-5m", "to": "now"})
+        result = (answer or {}).get("results", {}).get("A", {})
+        if status != 200 or result.get("error"):
+            raise ValueError(f"{status}: {result.get('error') or answer}")
+        return [frame for frame in result.get("frames", []) if any(frame["data"]["values"])]
