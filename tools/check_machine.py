@@ -27,6 +27,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 GIB = 1024**3
 # The local host's published ports (local_host_published_ports of inventories/local).
 LOCAL_PORTS = {
+    3001: "Grafana",
     7000: "the backend",
     8025: "the message sinks",
     8080: "cAdvisor",

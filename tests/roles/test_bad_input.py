@@ -23,6 +23,16 @@ GOOD = {
     "alertmanager_email_to": ["on-call@mail.test"],
     "alertmanager_email_from": "monitoring@mail.test",
     "alertmanager_smtp_smarthost": "mail.test:587",
+    "grafana_admin_password": "a-password-of-a-test",
+    "grafana_secret_key": "a-key-of-a-test-and-long",
+}
+
+OIDC = {
+    "client_id": "grafana",
+    "client_secret": "SECRET-of-grafana",
+    "auth_url": "https://id.test/authorize",
+    "token_url": "https://id.test/token",
+    "api_url": "https://id.test/userinfo",
 }
 
 PLATFORM = {"client_id": "SECRET-id", "client_secret": "SECRET"}
@@ -153,6 +163,40 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("prometheus", {"prometheus_data_dir": "data"}, ["prometheus_data_dir", "/var/lib/prometheus/data"]),
     ("prometheus", {"prometheus_external_labels": {"my-label": "x"}}, ["prometheus_external_labels", "my-label"]),
     ("prometheus", {"prometheus_external_url": "prometheus.test"}, ["prometheus_external_url", "https://"]),
+    # Grafana: passwords that are none, and what contradicts itself
+    ("grafana", {"grafana_admin_password": ""}, ["grafana_admin_password", "correct-horse"]),
+    ("grafana", {"grafana_admin_password": "admin"}, ["grafana_admin_password", "at least 12"]),
+    ("grafana", {"grafana_admin_password": "SECRET-shor"}, ["grafana_admin_password", "at least 12"]),
+    ("grafana", {"grafana_secret_key": "SW2YcwTIb9zpOOhoPsMm"}, ["grafana_secret_key", "everybody knows"]),
+    ("grafana", {"grafana_secret_key": "changeme-changeme"}, ["grafana_secret_key", "placeholder"]),
+    ("grafana", {"grafana_users": [{"login": "anna", "password": "SECRET"}]}, ["grafana_users[0].password"]),
+    ("grafana", {"grafana_users": [{"login": "anna", "role": "Boss"}]}, ["grafana_users[0].role", "Editor"]),
+    ("grafana", {"grafana_users": [{"login": "Admin"}]}, ["grafana_admin_password"]),
+    ("grafana", {"grafana_users": [{"login": "anna"}, {"login": "Anna"}]}, ["grafana_users", "twice"]),
+    ("grafana", {"grafana_port": 0}, ["grafana_port: 3001"]),
+    ("grafana", {"grafana_database": {"type": "oracle"}}, ["grafana_database.type", "postgres"]),
+    ("grafana", {"grafana_database": {"type": "postgres", "host": "db.test:5432"}}, ["grafana_database", "password"]),
+    ("grafana", {"grafana_tls_certificate_file": "/etc/ssl/grafana.pem"}, ["grafana_tls_key_file"]),
+    ("grafana", {"grafana_oidc": {"client_id": "grafana"}}, ["grafana_oidc", "auth_url"]),
+    ("grafana", {"grafana_oidc": OIDC}, ["grafana_oidc", "default_role: Viewer"]),
+    ("grafana", {"grafana_oidc": OIDC | {"roles": {"Boss": ["x"]}}}, ["grafana_oidc", "GrafanaAdmin"]),
+    ("grafana", {"grafana_ldap": {"host": "ldap.test"}}, ["grafana_ldap", "group_mappings"]),
+    (
+        "grafana",
+        {"grafana_folders": [{"uid": "x", "permissions": [{"team": "payments", "permission": "edit"}]}]},
+        ["grafana_folders", "payments", "grafana_teams"],
+    ),
+    (
+        "grafana",
+        {"grafana_folders": [{"uid": "x", "permissions": [{"role": "Viewer", "permission": "see"}]}]},
+        ["grafana_folders[0].permissions[0].permission", "view"],
+    ),
+    (
+        "grafana",
+        {"grafana_dashboards_extra": [{"uid": "x", "title": "X", "path": "/nonexistent"}]},
+        ["/nonexistent", "grafana_dashboards_extra"],
+    ),
+    ("grafana", {"grafana_settings": {"server": {"domain": ["x"]}}}, ["grafana_settings", "server.domain"]),
     # a misspelled variable, and a template that refers to nothing
     ("prometheus", {"prometheus_retention_tme": "30d"}, ["prometheus_retention_tme", "prometheus_retention_time"]),
     ("alertmanager", {"alertmanager_slack_chanel": "#x"}, ["alertmanager_slack_chanel", "alertmanager_slack_channel"]),

@@ -17,7 +17,7 @@ import yaml
 from tools.check_machine import LOCAL_PORTS
 
 ROOT = Path(__file__).parents[2]
-SERVICES = {"backend", "prometheus", "alertmanager", "node_exporter", "cadvisor"}
+SERVICES = {"backend", "prometheus", "alertmanager", "node_exporter", "cadvisor", "grafana"}
 
 
 def run(*command: str, environment: dict[str, str] | None = None) -> str:
@@ -57,6 +57,7 @@ def test_targets_follow_the_groups() -> None:
         "alertmanager": ["192.0.2.21:9093", "192.0.2.22:9093"],
         "node": ["192.0.2.11:9100", "192.0.2.12:9100", "192.0.2.21:9100", "192.0.2.22:9100"],
         "cadvisor": ["192.0.2.11:8080", "192.0.2.12:8080", "192.0.2.21:8080", "192.0.2.22:8080"],
+        "grafana": ["192.0.2.21:3001"],
     }
 
 
@@ -108,6 +109,7 @@ def test_a_target_that_is_not_scraped_is_still_expected() -> None:
         "alertmanager": 2,
         "node": 4,
         "cadvisor": 4,
+        "grafana": 1,
     }
 
 
@@ -126,7 +128,41 @@ def test_the_documented_names_of_the_local_estate() -> None:
         "alertmanager": ["allin-local:9093"],
         "node": ["allin-local:9100"],
         "cadvisor": ["allin-local:8080"],
+        "grafana": ["allin-local:3001"],
     }
+
+
+def test_who_goes_without_grafana_is_not_scraped_and_not_expected(tmp_path: Path) -> None:
+    """Prevents: alerts about a Grafana that the run itself has left out, and links in messages to it."""
+    estate = yaml.safe_load((ROOT / "inventories/local/hosts.yml").read_text())
+    estate["all"]["children"]["grafana_left_out"] = {"hosts": {"allin-local": {}}}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(estate))
+    (tmp_path / "group_vars").symlink_to(ROOT / "inventories/local/group_vars")
+    inventory = str(tmp_path / "hosts.yml")
+    jobs = hostvars(inventory, "allin-local", "prometheus_scrape_jobs")
+    assert next(job["targets"] for job in jobs if job["name"] == "grafana") == []
+    assert expected_targets(inventory, "allin-local")["grafana"] == []
+    assert hostvars(inventory, "allin-local", "prometheus_dashboard_url_base") == ""
+    assert hostvars("inventories/local", "allin-local", "prometheus_dashboard_url_base") == "http://127.0.0.1:3001"
+
+
+def test_grafana_asks_the_first_prometheus_and_alertmanager() -> None:
+    assert hostvars("inventories/production", "monitor1", "grafana_prometheus_url") == "http://192.0.2.21:9090"
+    assert hostvars("inventories/production", "monitor1", "grafana_alertmanager_url") == "http://192.0.2.21:9093"
+
+
+def test_grafana_with_tls_is_scraped_over_tls(tmp_path: Path) -> None:
+    estate = {
+        "all": {
+            "vars": {"allin_environment": "test"},
+            "children": {"grafana": {"hosts": {"one": {"grafana_tls_certificate_file": "/etc/ssl/one.pem"}}}},
+        }
+    }
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars/all.yml").symlink_to(ROOT / "inventories/wiring/all.yml")
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(estate))
+    jobs = hostvars(str(tmp_path / "hosts.yml"), "one", "prometheus_scrape_jobs")
+    assert next(job["scheme"] for job in jobs if job["name"] == "grafana") == "https"
 
 
 def test_each_host_has_the_targets_of_its_own_workers(tmp_path: Path) -> None:
@@ -161,6 +197,7 @@ def test_each_host_has_the_targets_of_its_own_workers(tmp_path: Path) -> None:
         ("alertmanager", "alertmanager_port"),
         ("node_exporter", "node_exporter_port"),
         ("cadvisor", "cadvisor_port"),
+        ("grafana", "grafana_port"),
     ],
 )
 def test_the_wiring_s_ports_are_the_roles_defaults(role: str, port: str) -> None:
@@ -173,17 +210,24 @@ def test_the_wiring_s_ports_are_the_roles_defaults(role: str, port: str) -> None
 def test_the_local_stack_knows_no_real_platform_and_makes_its_own_secrets(tmp_path: Path) -> None:
     """Prevents: a try-out that posts to the real platforms, and a key that everybody who has the repository knows."""
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
-    names = ("backend_platforms_url", "backend_platforms", "backend_token_keys")
+    names = (
+        "backend_platforms_url",
+        "backend_platforms",
+        "backend_token_keys",
+        "grafana_admin_password",
+        "grafana_secret_key",
+    )
     first, second = (
         [hostvars("inventories/local", "allin-local", name, environment) for name in names] for _ in range(2)
     )
     assert first == second, "another run has other secrets"
-    url, platforms, keys = first
+    url, platforms, keys, *passwords = first
+    assert [len(one) for one in passwords] == [24, 32]
     assert url == "http://127.0.0.1:7080"
     assert len({one["client_secret"] for one in platforms.values()}) == 1
     assert len(base64.urlsafe_b64decode(keys[0])) == 32
     made = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "allin-artifacts/local-secrets").iterdir()}
-    assert made == {"client-secret": 0o600, "token-key": 0o600}
+    assert made == dict.fromkeys(("client-secret", "token-key", "grafana-admin-password", "grafana-secret-key"), 0o600)
 
 
 def local_cadvisor(tmp_path: Path, *there: str) -> dict[str, Any]:
