@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down status demo-fault image venv machine test lint unit app bench metrics-doc alerts-doc messages-doc message-pictures mutants molecule
+.PHONY: help up down status demo-fault image venv machine test lint unit app bench metrics-doc messages-doc message-pictures mutants molecule
 
 RELEASE ?= trixie
 VENV := .venv/bin
@@ -58,9 +58,6 @@ metrics-doc: ## Writes docs/metrics.md from the metric contract
 
 messages-doc: venv ## Writes docs/messages.md: what alerts look like in Slack and in a mail
 	@python -m tests.roles.messages
-
-alerts-doc: venv ## Writes docs/alerts.md: all alerts, who is told of them, and how soon
-	@python -m tests.rules.alerts_document
 
 message-pictures: venv ## Makes the pictures of docs/messages.md with a headless Chromium
 	@python tools/message_pictures.py

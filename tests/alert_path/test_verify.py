@@ -22,8 +22,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack.stop()
 
 
-def verify(stack: Stack, **variables: Any) -> subprocess.CompletedProcess[str]:
-    """Run the playbook."""
+def verify(stack: Stack, *options: str, **variables: Any) -> subprocess.CompletedProcess[str]:
+    """Run the playbook with these options of ansible-playbook."""
     variables = {
         "ansible_connection": "local",
         "ansible_become": False,
@@ -41,7 +41,7 @@ def verify(stack: Stack, **variables: Any) -> subprocess.CompletedProcess[str]:
     inventory = stack.folder / "hosts.json"
     inventory.write_text(json.dumps({"prometheus": {"hosts": {"here": None}}}))
     return subprocess.run(
-        ["ansible-playbook", "-i", str(inventory), "-e", json.dumps(variables), "playbooks/verify.yml"],
+        ["ansible-playbook", "-i", str(inventory), "-e", json.dumps(variables), "playbooks/verify.yml", *options],
         cwd=ROOT,
         env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
         check=False,
@@ -77,3 +77,25 @@ def test_settings_that_cannot_work_are_refused(stack: Stack) -> None:
     assert "verify_severity" in done.stdout
     assert "verify_labels" in done.stdout
     assert not Path(stack.folder / "rules/90-probe.rules.yml").exists()
+
+
+def test_what_is_not_scraped_is_named_and_hides_nothing(stack: Stack) -> None:
+    """Also prevents: a run that proves no alert path because an exporter is down, or that ends well although it is."""
+    missing = {"verify_targets": {"node": ["app1:9100"]}, "verify_data_timeout_seconds": 1}
+    done = verify(stack, **missing)
+    assert done.returncode != 0
+    text = " ".join(done.stdout.split())
+    assert "got through, firing and resolved." in text
+    said = "No data: node app1:9100: Prometheus was never told of it. Cure: ansible-playbook site.yml --tags prometheus"
+    assert text.count(said) >= 2
+    # Each question alone.
+    done = verify(stack, "--tags", "data", **missing)
+    assert done.returncode != 0
+    assert "got through" not in done.stdout
+    assert verify(stack, "--tags", "alert_path", **missing).returncode == 0
+
+
+def test_all_that_is_scraped_is_counted(stack: Stack) -> None:
+    done = verify(stack, "--tags", "data")
+    assert done.returncode == 0, done.stdout
+    assert "0 targets of the inventory are up" in done.stdout

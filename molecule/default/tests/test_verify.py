@@ -11,16 +11,21 @@ from typing import Any
 import pytest
 from client import SinkClient
 from estate import Run, run_playbook
+from waiting import eventually
 
 CONFIG = "/etc/alertmanager/alertmanager.yml"
 SLACK = "/etc/alertmanager-secrets/slack_api_url"
 RULES = "/etc/prometheus/rules"
 
 
-def verify(**variables: Any) -> Run:
+def verify(*options: str, **variables: Any) -> Run:
     """Run the playbook, which waits no longer than this scenario's pace needs."""
-    pace = {"verify_firing_timeout_seconds": 20, "verify_resolved_timeout_seconds": 30}
-    return run_playbook("playbooks/verify.yml", "--extra-vars", json.dumps(pace | variables))
+    pace = {
+        "verify_firing_timeout_seconds": 20,
+        "verify_resolved_timeout_seconds": 30,
+        "verify_data_timeout_seconds": 10,
+    }
+    return run_playbook("playbooks/verify.yml", *options, "--extra-vars", json.dumps(pace | variables))
 
 
 def words(run: Run) -> str:
@@ -52,6 +57,48 @@ def test_a_probe_gets_through_and_leaves_nothing_behind(host: Any, sinks: SinkCl
         mine = [one for one in sinks.messages(kind) if number[1] in one.text]
         assert ["RESOLVED" in one.title for one in mine] == [False, True]
     assert host.check_output(f"ls -A {RULES}") == before
+
+
+def test_everything_is_scraped_and_there_is_data() -> None:
+    """Prevents: a check that finds something in every estate, or that looks at nothing."""
+    run = verify("--tags", "data")
+    assert run.code == 0, run.output[-3000:]
+    found = re.search(
+        r"(\d+) targets of the inventory are up, and there are recent samples of (\d+) metrics", run.output
+    )
+    assert found, run.output[-3000:]
+    assert int(found[1]) >= 4
+    assert int(found[2]) > 20
+
+
+def test_a_target_that_is_down_is_named(host: Any) -> None:
+    """The first case of the document's troubleshooting."""
+    host.check_output("systemctl stop node_exporter")
+    try:
+        run = verify("--tags", "data")
+    finally:
+        host.check_output("systemctl start node_exporter")
+    assert run.code != 0
+    assert re.search(r"Target down: node \S+:9100: .*connection refused", words(run))
+    assert "systemctl status node_exporter" in words(run)
+
+
+def test_data_of_another_job_is_named() -> None:
+    """The third case: dashboards ask for a job of which there is nothing."""
+    run = verify("--tags", "data", prometheus_backend_job="backend-api-prod")
+    assert run.code != 0
+    assert re.search(r"No data: backend-api-prod \S+:7000: it is scraped as job backend-api-dev", words(run))
+
+
+def test_a_prometheus_that_is_down_is_named(host: Any, prometheus: Any) -> None:
+    host.check_output("systemctl stop prometheus")
+    try:
+        run = verify("--tags", "data", verify_data_timeout_seconds=1)
+    finally:
+        host.check_output("systemctl start prometheus")
+    eventually(lambda: prometheus.query("up"), within=30, what="a sample")
+    assert run.code != 0
+    assert "No data: Prometheus at http://127.0.0.1:9090: it does not answer" in words(run)
 
 
 def test_what_is_no_page_reaches_slack_alone(sinks: SinkClient) -> None:
