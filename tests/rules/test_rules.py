@@ -40,7 +40,11 @@ BOUNDS = {
     ("latency_budget_burn", "seconds"): "allin_http_request_duration_seconds",
 }
 #: Records for people and dashboards: no alert reads them.
-SHOWN = {"job:allin_slo_availability_budget_remaining:ratio30d", "job:allin_slo_latency_budget_remaining:ratio30d"}
+SHOWN = {
+    "job:allin_slo_availability_budget_remaining:ratio30d",
+    "job:allin_slo_latency_budget_remaining:ratio30d",
+    "allin_links_info",
+}
 RUNBOOK_SECTIONS = ["Meaning", "Impact", "First look", "Likely causes", "Silence", "Cured when"]
 
 
@@ -385,7 +389,8 @@ def other_rules(tmp_path_factory: pytest.TempPathFactory, other_thresholds: dict
         prometheus_expected_containers=['a"b'],
         prometheus_evaluation_interval="7s",
         prometheus_runbook_url_base="https://wiki.example.com/a b",
-        prometheus_dashboard_url_base="https://grafana.example.com/d/allin",
+        prometheus_dashboard_url_base="https://grafana.example.com/monitoring",
+        prometheus_external_url="https://prometheus.example.com/a b/",
     )
 
 
@@ -441,7 +446,19 @@ def test_other_settings_reach_every_rule(other_rules: RuleFiles) -> None:
     assert set(intervals.values()) == {"7s"}
     for rule in other_rules.alerts():
         assert rule["annotations"]["runbook_url"] == f"https://wiki.example.com/a b/{rule['alert']}.md"
-        assert rule["annotations"]["dashboard_url"] == "https://grafana.example.com/d/allin"
+        assert rule["annotations"]["dashboard_url"].startswith("https://grafana.example.com/monitoring/d/allin-")
+    (addresses,) = [rule["labels"] for rule in other_rules.rules() if rule.get("record") == "allin_links_info"]
+    assert addresses == {"prometheus": "https://prometheus.example.com/a b", "runbooks": "https://wiki.example.com/a b"}
+
+
+def test_without_addresses_the_dashboards_still_have_something_to_link_to(rules: RuleFiles, tmp_path: Path) -> None:
+    """A link to an address that nobody set would lead to a page that does not exist."""
+    bare = render(tmp_path / "bare", prometheus_runbook_url_base="docs/runbooks")
+    (addresses,) = [rule["labels"] for rule in bare.rules() if rule.get("record") == "allin_links_info"]
+    assert addresses == {
+        "prometheus": "http://127.0.0.1:9090",
+        "runbooks": "/d/allin-alerts/alerts?var-runbook=docs/runbooks",
+    }
 
 
 def test_one_threshold_is_changed_without_the_others(rules: RuleFiles, tmp_path: Path) -> None:
