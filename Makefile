@@ -56,6 +56,9 @@ bench: venv ## What the instrumentation costs, beside its peers, in a table (BEN
 metrics-doc: ## Writes docs/metrics.md from the metric contract
 	@PYTHONPATH=app/src python3 -m allin_backend.metrics.document > docs/metrics.md
 
+dashboards: venv ## Builds the Grafana dashboards from dashboards/ into roles/grafana/files
+	@python -m dashboards
+
 messages-doc: venv ## Writes docs/messages.md: what alerts look like in Slack and in a mail
 	@python -m tests.roles.messages
 

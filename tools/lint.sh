@@ -10,7 +10,7 @@ step "ruff: check and format"
 ruff check .
 ruff format --check .
 step "mypy --strict"
-mypy tools plugins/action plugins/callback plugins/filter plugins/lookup tests molecule/shared
+mypy tools plugins/action plugins/callback plugins/filter plugins/lookup tests molecule/shared dashboards
 for module in plugins/modules/*.py roles/*/files/*.py; do mypy "$module"; done
 step "yamllint"
 yamllint --strict .
