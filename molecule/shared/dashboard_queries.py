@@ -45,6 +45,7 @@ class Excuse:
 
 
 EVENT: Final = "has a value only when that happens"
+TOLD: Final = "only a platform's answer brings it"
 KERNEL: Final = "the kernel or the machine decides whether there is one"
 EXCUSES: Final = (
     Excuse(".*", r"(Alerts|Releases) \(annotation\)", EVENT),
@@ -52,7 +53,9 @@ EXCUSES: Final = (
     Excuse("allin-alerts", r"(Notifications that failed|Notifications|Delivered) \(.\)", EVENT),
     Excuse("allin-business", r"(What people do|Publishing delay|Share of posts given up) \(.\)", EVENT),
     Excuse("allin-third-party", r"(Failures by kind|Failed OAuth operations) \(.\)", EVENT),
-    Excuse("allin-overview", r"(Cache Hit Rate|OAuth Success Rate) \(.\)", EVENT),
+    Excuse("allin-overview", r"OAuth Success Rate \(.\)", EVENT),
+    Excuse("allin-third-party", r"(Allowance used|Requests left|Window ends in|First token to end) \(.\)", TOLD),
+    Excuse("allin-third-party", r"Platforms at a glance \([EFG]\)", TOLD),
     Excuse("allin-overview", r".* budget left \(.\)", "recorded every five minutes, so not at once after the start"),
     Excuse("allin-hosts", r"Failed units \(A\)", EVENT),
     Excuse("allin-hosts", r"File systems \(E\)", "only where the space of a file system becomes less"),
