@@ -512,17 +512,20 @@ def listing(
     """
     panel = Frame(title, says, Unit.COUNT, width, height, empty, alerts, links).around(table.Panel(), queries)
     sources = {one.source(alone=len(queries) == 1): one for one in columns}
-    # Rows are merged where all that they have in common is equal, so what nobody asked for must go before.
+    # Rows are merged where all that they have in common is equal, so what nobody asked for must go before. The time
+    # stays: it is all that a query without a result has in common with the others.
     panel = (
         panel.with_transformation(
-            dashboard.DataTransformerConfig(id_val="filterFieldsByName", options={"include": {"names": [*sources]}})
+            dashboard.DataTransformerConfig(
+                id_val="filterFieldsByName", options={"include": {"names": ["Time", *sources]}}
+            )
         )
         .with_transformation(dashboard.DataTransformerConfig(id_val="merge", options={}))
         .with_transformation(
             dashboard.DataTransformerConfig(
                 id_val="organize",
                 options={
-                    "excludeByName": {},
+                    "excludeByName": {"Time": True},
                     "indexByName": {source: index for index, source in enumerate(sources)},
                     "renameByName": {source: one.title for source, one in sources.items()},
                 },

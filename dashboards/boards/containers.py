@@ -73,7 +73,7 @@ _CONTAINERS: Final = Row(
                 Column("F", "Started", Unit.MOMENT, of_query=True, width=140),
             ],
             sort="Memory",
-            height=7,
+            height=9,
             empty=_NO_CONTAINERS,
             alerts=["ContainerAbsent", "ContainerRestarting"],
         ),

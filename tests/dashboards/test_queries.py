@@ -104,7 +104,7 @@ def test_columns_are_of_labels_or_queries(dashboard: dict[str, Any], catalog: Ca
     for panel in reading.panels(dashboard):
         if panel["type"] != "table":
             continue
-        known = {f"Value #{target['refId']}" for target in panel["targets"]}
+        known = {"Time", *(f"Value #{target['refId']}" for target in panel["targets"])}
         if len(panel["targets"]) == 1:
             known.add("Value")
         for target in panel["targets"]:
