@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down status demo-fault image venv machine test lint unit app bench metrics-doc messages-doc message-pictures mutants molecule
+.PHONY: help up down status demo-fault image venv machine test lint unit app bench metrics-doc alerts-doc messages-doc message-pictures mutants molecule
 
 RELEASE ?= trixie
 VENV := .venv/bin
@@ -61,6 +61,9 @@ dashboards: venv ## Builds the Grafana dashboards from dashboards/ into roles/gr
 
 messages-doc: venv ## Writes docs/messages.md: what alerts look like in Slack and in a mail
 	@python -m tests.roles.messages
+
+alerts-doc: venv ## Writes docs/alerts.md: all alerts, who is told of them, and how soon
+	@python -m tests.rules.alerts_document
 
 message-pictures: venv ## Makes the pictures of docs/messages.md with a headless Chromium
 	@python tools/message_pictures.py

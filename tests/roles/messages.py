@@ -180,27 +180,23 @@ def document(found: dict[str, Example]) -> str:
         "",
     ]
     for name, example in found.items():
-        slug = slug_of(name)
-        lines += [f"## {name}", ""]
-        lines += [f"![{name}, in Slack](pictures/message-{slug}-slack.png)", ""]
-        lines += [f"![{name}, as a mail](pictures/message-{slug}-mail.png)", ""]
-        if example is found["One alert"]:
-            lines += ["In the dark, and on a phone:", ""]
-            lines += [f"![{name}, in Slack, dark](pictures/message-{slug}-slack-dark.png)", ""]
-            lines += [f"![{name}, as a mail on a phone, dark](pictures/message-{slug}-mail-phone-dark.png)", ""]
-        lines += ["<details><summary>The same as text</summary>", "", "Slack:", "", "```text"]
-        lines += [
-            example.attachment["title"],
-            "",
-            example.attachment["text"].rstrip(),
-            "```",
-            "",
-            "Mail:",
-            "",
-            "```text",
-        ]
-        lines += [f"Subject: {example.mail.title}", "", tidy(example.mail["text"]), "```", "", "</details>", ""]
+        lines += [f"## {name}", "", *example_lines(name, example)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def example_lines(name: str, example: Example) -> list[str]:
+    """Return an example as pictures and as text."""
+    slug = slug_of(name)
+    lines = [f"![{name}, in Slack](pictures/message-{slug}-slack.png)", ""]
+    lines += [f"![{name}, as a mail](pictures/message-{slug}-mail.png)", ""]
+    if name == "One alert":
+        lines += ["In the dark, and on a phone:", ""]
+        lines += [f"![{name}, in Slack, dark](pictures/message-{slug}-slack-dark.png)", ""]
+        lines += [f"![{name}, as a mail on a phone, dark](pictures/message-{slug}-mail-phone-dark.png)", ""]
+    lines += ["<details><summary>The same as text</summary>", "", "Slack:", "", "```text"]
+    lines += [example.attachment["title"], "", example.attachment["text"].rstrip(), "```", "", "Mail:", "", "```text"]
+    lines += [f"Subject: {example.mail.title}", "", tidy(example.mail["text"]), "```", "", "</details>", ""]
+    return lines
 
 
 def tidy(text: str) -> str:

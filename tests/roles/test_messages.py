@@ -13,6 +13,7 @@ import pytest
 from tests.roles import messages
 from tests.roles.messages import BACKEND_DOWN, Desk, Example
 from tests.roles.rendering import render
+from tests.rules import alerts_document
 from tests.sinks.alertmanagers import SUITES, running
 from tests.sinks.conftest import Sink
 
@@ -46,6 +47,7 @@ def links(example: Example) -> dict[str, str]:
 def test_the_documented_examples_are_what_is_sent(found: dict[str, Example]) -> None:
     """Prevents: pictures of messages that nobody gets any more, and templates that one version renders otherwise."""
     assert messages.document(found) == messages.DOCUMENT.read_text(), "run make messages-doc"
+    assert alerts_document.examples(found).rstrip() in alerts_document.DOCUMENT.read_text(), "run make alerts-doc"
 
 
 def test_a_message_says_what_since_when_where_and_what_to_do(found: dict[str, Example]) -> None:
