@@ -337,7 +337,8 @@ when it is out of date. What is measured, below, is written by hand.
 
 Thresholds and `for` are set below `prometheus_alert_thresholds`, each alone, for example
 `prometheus_alert_thresholds: {high_error_rate: {ratio: 0.1}}`. Where several stand, all must be met: the second keeps
-a few bad events from being a large share of few. *Hidden by*: while that alert fires, no message about this one comes."""
+a few bad events from being a large share of few. *Hidden by*: while that alert fires, no message about this one
+comes."""
 
 ROUTES = """
 ## Who is told
