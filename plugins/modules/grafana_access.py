@@ -512,13 +512,20 @@ class Access:
             known = self.teams.get(one["name"])
             body = {"name": one["name"], "email": one["email"]}
             if known is None:
-                made = self.change(f"team {one['name']} is added", "POST", "/api/teams", body)
-                known = {**body, "id": (made or {}).get("teamId"), "memberCount": 0}
+                number = self.do(f"team {one['name']} is added", partial(self.make_team, body))
+                known = {**body, "id": number, "memberCount": 0}
                 self.teams[one["name"]] = known
             elif (known.get("email") or "") != one["email"]:
                 self.change(f"team {one['name']} gets its mail", "PUT", f"/api/teams/{known['id']}", body)
             self.set_members(one, known)
             self.managed["teams"].add(one["name"])
+
+    def make_team(self, body: Record) -> int:
+        """Make a team without anybody in it, since Grafana puts in who makes it; return its number."""
+        number = int(self.api.call("POST", "/api/teams", body)["teamId"])
+        for member in self.api.call("GET", f"/api/teams/{number}/members"):
+            self.api.call("DELETE", f"/api/teams/{number}/members/{member['userId']}")
+        return number
 
     def set_members(self, one: Record, known: Record) -> None:
         """Bring the members of a team to what is asked for."""
@@ -556,7 +563,7 @@ class Access:
                 body = {"title": one["title"], "overwrite": True}
                 self.change(f"folder {uid} is called {one['title']}", "PUT", f"/api/folders/{quoted(uid)}", body)
             if one["permissions"] is not None:
-                self.set_permissions(uid, self.permissions(one), exists=known is not None or not self.check_mode)
+                self.set_permissions(uid, self.permissions(one), new=known is None)
                 self.managed["permissions"].add(uid)
         asked = {one["uid"] for one in self.wanted["folders"]}
         open_again = self.managed["permissions"] - {
@@ -564,7 +571,7 @@ class Access:
         }
         for uid in sorted(open_again):
             if uid in there and (uid in asked or uid not in self.managed["folders"]):
-                self.set_permissions(uid, set(DEFAULT_PERMISSIONS), exists=True)
+                self.set_permissions(uid, set(DEFAULT_PERMISSIONS))
             self.managed["permissions"].discard(uid)
         for uid in sorted(self.managed["folders"] - asked):
             self.remove_folder(uid, exists=uid in there)
@@ -591,16 +598,14 @@ class Access:
                 wanted.add(("userId", user["id"], permission))
         return wanted
 
-    def set_permissions(self, uid: str, wanted: set[tuple[str, Any, int]], *, exists: bool) -> None:
-        """Bring the permissions of a folder to `wanted`."""
+    def set_permissions(self, uid: str, wanted: set[tuple[str, Any, int]], *, new: bool = False) -> None:
+        """Bring the permissions of a folder to `wanted`. A new one always has another: who makes it administers it."""
         path = f"/api/folders/{quoted(uid)}/permissions"
-        there = set(DEFAULT_PERMISSIONS)
-        if exists:
-            there = set()
-            for one in self.api.call("GET", path):
-                kind = "userId" if one.get("userId") else "teamId" if one.get("teamId") else "role"
-                there.add((kind, one[kind], one["permission"]))
-        if there != wanted:
+        there = set()
+        for one in [] if new else self.api.call("GET", path):
+            kind = "userId" if one.get("userId") else "teamId" if one.get("teamId") else "role"
+            there.add((kind, one[kind], one["permission"]))
+        if new or there != wanted:
             items = [{kind: who, "permission": permission} for kind, who, permission in sorted(wanted, key=str)]
             self.change(f"folder {uid} gets its permissions", "POST", path, {"items": items})
 

@@ -1,4 +1,4 @@
-"""What the tests of this scenario share: the host, Grafana as each person, and a way to run site.yml on it again."""
+"""What the tests of this scenario share: the host, Grafana as each person, and a way to deploy Grafana again."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ ROOT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 sys.path.insert(0, str(ROOT / "molecule" / "shared"))
 
 from apis import Grafana, Prometheus  # noqa: E402
-from estate import Run, address_of, run_site  # noqa: E402
+from estate import Run, address_of, run_playbook  # noqa: E402
 
 HOST = "allin-grafana"
 
-Site = Callable[..., Run]
+Deploy = Callable[..., Run]
 Person = Callable[[str], Grafana]
 
 
 @pytest.fixture(scope="session")
-def site() -> Site:
-    """Run site.yml for Grafana with these variables on top."""
+def deploy() -> Deploy:
+    """Run Grafana's playbook with these variables on top."""
 
     def run(*options: str, **variables: Any) -> Run:
-        return run_site("--tags", "grafana", "--extra-vars", json.dumps(variables), *options)
+        return run_playbook("playbooks/grafana.yml", "--extra-vars", json.dumps(variables), *options)
 
     return run
 
