@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down status demo-fault image venv machine test lint unit app bench metrics-doc alerts-doc messages-doc message-pictures mutants molecule
+.PHONY: help up down status demo-fault image venv machine test lint unit app bench metrics-doc alerts-doc dashboards messages-doc message-pictures mutants molecule
 
 RELEASE ?= trixie
 VENV := .venv/bin

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,8 @@ class Parser:
                 with urllib.request.urlopen(self._url, body, timeout=START_SECONDS) as response:
                     self._trees[expression] = json.load(response)["data"]
             except urllib.error.HTTPError as error:
+                if error.code != HTTPStatus.BAD_REQUEST:
+                    raise  # it is still starting
                 raise ValueError(f"{json.load(error)['error']}\n{expression}") from None
         return self._trees[expression]
 

@@ -93,5 +93,6 @@ def test_every_excuse_is_of_a_query_that_there_is(check: ModuleType) -> None:
         assert excuse.why
         assert [query for query in everything if excuse.covers(query, ["another"])], excuse
     jobs = ["cadvisor", "grafana"]
-    excused = [query for query in everything if check.reason(query, jobs) and query.dashboard != "allin-containers"]
-    assert len(excused) < len(everything) / 4
+    panels = [query for query in everything if query.ref != "annotation" and query.dashboard != "allin-containers"]
+    excused = [query for query in panels if check.reason(query, jobs)]
+    assert len(excused) < len(panels) / 3
