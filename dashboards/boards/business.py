@@ -53,7 +53,7 @@ _PEOPLE: Final = Row(
             empty="The backend is not scraped",
         ),
         number(
-            "Active in 24 hours",
+            "Active, 24 h",
             "People who did something in the last 24 hours. For whoever asks how it goes.",
             query(_active("24h")),
             unit=Unit.COUNT,
@@ -67,7 +67,7 @@ _PEOPLE: Final = Row(
             empty="The backend is not scraped",
         ),
         number(
-            "Sign-ups in 24 hours",
+            "Sign-ups, 24 h",
             "People who registered in the last 24 hours. Bad: zero where there are always some: then try it yourself.",
             query(total(increase(of_job("allin_user_actions_total", 'action="sign_up"'), _DAY))),
             unit=Unit.COUNT,
@@ -75,7 +75,7 @@ _PEOPLE: Final = Row(
             empty="The backend is not scraped",
         ),
         number(
-            "Published in 24 hours",
+            "Published, 24 h",
             "Posts that a platform accepted in the last 24 hours; a post for three platforms counts three times.",
             query(total(increase(of_platform("allin_posts_published_total"), _DAY))),
             unit=Unit.COUNT,
@@ -83,7 +83,7 @@ _PEOPLE: Final = Row(
             empty="The backend is not scraped",
         ),
         number(
-            "Given up in 24 hours",
+            "Given up, 24 h",
             "Posts that were given up in the last 24 hours. Each is somebody's post that did not appear. Bad: any that"
             " were not the writer's fault: see 'Posts given up' for the reasons.",
             query(total(increase(of_platform("allin_posts_failed_total"), _DAY))),
