@@ -48,7 +48,7 @@ RESOLVED_AT = "2026-03-14T03:19:45Z"
 
 def disk(number: int) -> dict[str, Any]:
     """Return one of several alerts about disks."""
-    host, free = f"app{number}", f"{5.0 - number / 2:.1f}"
+    host, device = f"app{number}", f"/dev/sda1 of 192.0.2.{10 + number}:9100"
     return {
         "labels": {
             "alertname": "HostDiskSpaceLow",
@@ -58,16 +58,16 @@ def disk(number: int) -> dict[str, Any]:
             "job": "node",
             "host": host,
             "instance": f"192.0.2.{10 + number}:9100",
-            "mountpoint": "/var",
+            "device": "/dev/sda1",
         },
         "annotations": {
-            "summary": f"/var on {host} is almost full",
-            "description": f"{free}% of /var on {host} is free, {free}GiB of 100GiB; critical is below 5%.",
+            "summary": f"Less than 5% of the space on {device} is left",
+            "description": f"{device} has {5 - number / 2:.4g}% of its space left.",
             "runbook_url": f"{RUNBOOKS}/HostDiskSpaceLow.md",
             "dashboard_url": f"https://grafana.example.com/d/allin-hosts?var-host={host}",
         },
         "startsAt": f"2026-03-14T03:0{number}:10Z",
-        "generatorURL": f"{PROMETHEUS}node_filesystem_avail_bytes+%2F+node_filesystem_size_bytes+%3C+0.05&g0.tab=1",
+        "generatorURL": f"{PROMETHEUS}job_instance_device%3Anode_filesystem_avail%3Aratio+%3C+0.05&g0.tab=1",
     }
 
 
@@ -175,6 +175,8 @@ def document(found: dict[str, Example]) -> str:
         "  alerts of a group in full, so that nothing is cut off; a mail gets twenty.",
         "- *Dashboard* opens from half an hour before the alert until now (or until half an hour after its end),",
         "  *Query* shows the expression in Prometheus, *Silence* opens the form with exactly these labels filled in.",
+        "- The form was opened with the pages of Alertmanager 0.28 and 0.30, labels with quotes and backslashes too.",
+        "  Debian's package has no pages: there `amtool silence add`, as each runbook shows it, does the same.",
         "- A mail is complete in its text part too. The HTML part loads nothing from anywhere and follows the reader's",
         "  dark mode.",
         "",

@@ -93,8 +93,8 @@ def test_a_group_is_counted_and_not_cut_off(found: dict[str, Example]) -> None:
     assert "*7 firing*, the first 5:" in example.attachment["text"]
     assert len(example.attachment["text"]) < 8000
     for number in range(1, 8):
-        assert f"/var on app{number} is almost full" in example.mail["text"]
-        assert f"/var on app{number} is almost full" in example.mail["html"]
+        assert f"/dev/sda1 of 192.0.2.{10 + number}:9100 has" in example.mail["text"]
+        assert f"/dev/sda1 of 192.0.2.{10 + number}:9100 has" in example.mail["html"]
     assert "2 resolved" in found["Two of the seven have ended"].attachment["text"]
 
 

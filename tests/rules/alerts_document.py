@@ -329,8 +329,9 @@ when it is out of date. What is measured, below, is written by hand.
    on theirs. `$PROMETHEUS` and `$ALERTMANAGER` are set there in a login shell (`sudo -i`); without them the default
    addresses are asked. Names and addresses such as `backend-api-dev` or `192.0.2.11` are examples: put in those of
    the message.
-3. *Silence* in the message opens a form with exactly this alert's labels filled in. A silence ends by itself; it
-   hides messages, not the alert.
+3. *Silence* in the message opens a form with exactly this alert's labels filled in (not with Debian's package of
+   Alertmanager, which has no pages: the runbook has the command). A silence ends by itself; it hides messages, not
+   the alert.
 4. Nothing comes although something is wrong? `playbooks/verify.yml` finds the hop that is broken.
 
 ## All alerts

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from tests.roles import rendering
+from tests.roles.messages import BACKEND_DOWN, DISKS
 from tests.rules.alerts_document import (
     DOCUMENT,
     EXAMPLES,
@@ -64,6 +67,22 @@ def test_the_labels_that_are_kept_are_those_of_the_cases(rules: RuleFiles) -> No
                     labels -= {"metric", "problem"} if "label_replace" in rule["expr"] else set()
                     if kept is not None and "absent" not in rule["expr"]:
                         assert labels <= kept, f"{name}: {rule['alert']}"
+
+
+@pytest.mark.parametrize("alert", [BACKEND_DOWN, *DISKS], ids=lambda alert: alert["annotations"]["summary"])
+def test_the_examples_of_messages_are_what_the_rules_say(rules: RuleFiles, alert: dict[str, Any]) -> None:
+    """Prevents: pictures of texts that no rule has any more."""
+    labels = alert["labels"]
+    (rule,) = (
+        rule
+        for rule in rules.alerts()
+        if (rule["alert"], rule["labels"]["severity"]) == (labels["alertname"], labels["severity"])
+    )
+    for name in ("summary", "description"):
+        parts = re.split(r"({{.*?}})", rule["annotations"][name])
+        known = [re.sub(r"{{ \$labels\.(\w+) }}", lambda found: labels[found.group(1)], part) for part in parts]
+        pattern = "".join(".+" if part.startswith("{{") else re.escape(part) for part in known)
+        assert re.fullmatch(pattern, alert["annotations"][name])
 
 
 @pytest.mark.parametrize(
