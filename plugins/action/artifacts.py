@@ -460,7 +460,8 @@ Written by `playbooks/artifacts.yml`. Whether a copy of this folder is whole: `s
 
 Name the folder in the inventory, `artifacts_dir: /path/of/this/folder`, or let a web server serve it and name the
 address, `artifact_mirror_url: https://mirror.example.com/this-folder`. Each file is compared with the pin of its role
-before it is used, wherever it came from.
+before it is used, wherever it came from. Where there is a folder `wheels`, it has the Python packages of the backend,
+for `backend_wheels_dir`.
 
 | file | of | version | architecture | size | upstream |
 | --- | --- | --- | --- | --- | --- |

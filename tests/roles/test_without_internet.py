@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import threading
+import zipfile
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -54,6 +55,7 @@ class Estate:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.backends: dict[str, dict[str, str]] = {}
         self.settings: dict[str, Any] = {
             "ansible_host": "127.0.0.1",
             "ansible_port": 9,
@@ -71,6 +73,7 @@ class Estate:
             "prometheus": {"hosts": {"monitor1": {}}},
             "alertmanager": {"hosts": {"monitor1": {}}},
             "node_exporter": {"hosts": {"monitor1": {}, "app1": {"allin_architecture": "arm64"}}},
+            "backend": {"hosts": self.backends},
         }
         inventory = self.folder / "hosts.json"
         inventory.write_text(json.dumps({"all": {"children": hosts, "vars": self.settings | settings}}))
@@ -193,3 +196,38 @@ def test_where_it_is_optional_the_hosts_go_without(estate: Estate, upstream: str
     assert "404 File not found" in last
     assert "PLAY RECAP" not in last
     assert "changed=0" in done.stdout
+
+
+def test_the_backend_s_packages_come_too(estate: Estate, upstream: str) -> None:
+    """For every Python and architecture, once, and as locked."""
+    estate.backends = {"app8": {}, "app9": {"allin_architecture": "arm64"}}
+    wheel = estate.folder / "upstream/simple/tiny/tiny-1.0-py3-none-any.whl"
+    wheel.parent.mkdir(parents=True)
+    with zipfile.ZipFile(wheel, "w") as packed:
+        packed.writestr("tiny.py", "")
+        packed.writestr("tiny-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+        packed.writestr("tiny-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        packed.writestr("tiny-1.0.dist-info/RECORD", "")
+    (wheel.parent / "index.html").write_text(f'<a href="{wheel.name}">{wheel.name}</a>')
+    lock = estate.folder / "app/requirements/runtime.txt"
+    lock.parent.mkdir(parents=True)
+    lock.write_text(f"tiny==1.0 --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
+    settings: dict[str, Any] = {
+        "backend_source_dir": str(estate.folder / "app"),
+        "artifacts_dir": str(estate.folder / "filled"),
+        "artifacts_pythons": ["3.13"],
+    }
+
+    def fill(**more: Any) -> subprocess.CompletedProcess[str]:
+        return estate.run("playbooks/artifacts.yml", "--limit", "backend", **settings, **more)
+
+    done = fill(backend_wheels_index_url=f"{upstream}/simple")
+    assert done.returncode == 0, done.stdout
+    found = {path.name for path in (estate.folder / "filled/wheels").iterdir()}
+    assert found == {wheel.name, "requirements-py3.13-x86_64.txt", "requirements-py3.13-aarch64.txt"}
+    again = fill(backend_wheels_index_url=f"{NOWHERE}/simple")
+    assert again.returncode == 0, again.stdout
+    assert again.stdout.count("changed=0") == 2
+    # What is not as locked is not taken.
+    lock.write_text(f"tiny==1.0 --hash=sha256:{'0' * 64}\n")
+    assert fill(backend_wheels_index_url=f"{upstream}/simple").returncode != 0
