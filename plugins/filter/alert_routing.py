@@ -1,4 +1,7 @@
-"""Filter `alert_routing`: routes and receivers of an Alertmanager, from what an inventory says of who is told what."""
+"""Filter `alert_routing`: routes and receivers of an Alertmanager, from what an inventory says of who is told what.
+
+`alert_integrations` says of one alert by which ways it is told, for whoever proves that it is.
+"""
 
 from __future__ import annotations
 
@@ -273,9 +276,53 @@ def alert_routing(settings: Mapping[str, Any], slack: Mapping[str, Any], mail: M
         raise AnsibleFilterError(f"alert_routing: {type(error).__name__}: {error}") from error
 
 
+def alert_integrations(variables: Mapping[str, Any], labels: Mapping[str, str]) -> list[str]:
+    """Return by which integrations an alert is told at once, by Alertmanager's names.
+
+    Args:
+        variables: those of a host of Alertmanager, as the inventory has them; what is missing has the role's default.
+        labels: of the alert; `severity`, `environment` and `team` matter.
+
+    What C(alertmanager_extra_routes) leads elsewhere is not seen. Empty where nobody is told, or only once a day.
+
+    Raises:
+        AnsibleFilterError: a variable is of another kind than it must be.
+    """
+
+    def of(name: str, default: Any) -> Any:
+        return variables.get(f"alertmanager_{name}", default)
+
+    notify = of("notify", True)
+    email = notify and of("email_enabled", True)
+    settings = {
+        # Any name will do: only whether there is a channel matters.
+        "slack_channel": (of("slack_channel", "") or "#") if notify and of("slack_enabled", True) else "",
+        "slack_channels": of("slack_channels", {}),
+        "email_enabled": email,
+        "email_to": of("email_to", []) if email else [],
+        "info_to": of("info_to", "slack"),
+        "extra_integrations": of("extra_integrations", {}) if notify else {},
+        "mute_times": {},
+    }
+    severity = labels.get("severity", "")
+    severity = severity if severity in SEVERITIES else "warning"
+    try:
+        routing = Routing(settings, {}, {})
+        audience = everybody = routing.everybody()
+        for label, variable, otherwise in (("team", "teams", everybody), ("environment", "environments", None)):
+            named = [entry for entry in of(variable, []) if entry["name"] == labels.get(label)]
+            if named:
+                audience = routing.named(label, named[0], otherwise)
+        receiver = routing.receivers[routing.add_receiver(audience, severity)]
+        ways = [kind.removesuffix("_configs") for kind in receiver if kind != "name"]
+        return [] if not notify or routing.is_daily(audience, severity) else ways
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise AnsibleFilterError(f"alert_integrations: {type(error).__name__}: {error}") from error
+
+
 class FilterModule:
-    """Tells Ansible the name."""
+    """Tells Ansible the names."""
 
     def filters(self) -> dict[str, Any]:
         """Return the filters of this file."""
-        return {"alert_routing": alert_routing}
+        return {"alert_routing": alert_routing, "alert_integrations": alert_integrations}

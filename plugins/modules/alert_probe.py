@@ -544,7 +544,10 @@ def main() -> None:
         supports_check_mode=True,
     )
     if not module.params["integrations"]:
-        module.fail_json(msg="integrations is empty: this Alertmanager tells nobody, so nothing can be proved of it.")
+        module.fail_json(
+            msg="integrations is empty: of such an alert this Alertmanager tells nobody, or only once a day, so "
+            "nothing can be proved."
+        )
     if module.check_mode:
         module.exit_json(changed=False, msg="No probe is sent in check mode.")
 

@@ -95,6 +95,18 @@ def test_a_target_that_is_missing_is_on_the_same_host_as_one_that_is_scraped() -
         assert one["target_labels"] == {target: scraped["target_labels"][target] for target in scraped["targets"]}
 
 
+def test_a_probe_is_expected_where_the_routes_lead(tmp_path: Path) -> None:
+    """Prevents: verify.yml that fails on an inventory whose environment has receivers of its own."""
+    assert hostvars("inventories/production", "monitor1", "verify_integrations") == ["slack", "email"]
+    estate = {"alertmanager_environments": [{"name": "production", "slack_channel": "#production"}]}
+    (tmp_path / "own.yml").write_text(yaml.safe_dump(estate))
+    output = run(
+        "ansible", "monitor1", "--inventory", "inventories/production", "--module-name", "ansible.builtin.debug",
+        "--args", "var=verify_integrations", "--one-line", "--extra-vars", f"@{tmp_path / 'own.yml'}",
+    )  # fmt: skip
+    assert json.loads(output.partition("=>")[2])["verify_integrations"] == ["slack"]
+
+
 def test_a_target_that_is_not_scraped_is_still_expected() -> None:
     """Prevents: a check of the targets against themselves."""
     output = run(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from plugins.filter.alert_routing import alert_integrations
 from tests.roles.rendering import MAIL, ROOT, SLACK, render
 from tests.sinks.alertmanagers import SUITES, amtool
 
@@ -111,6 +112,35 @@ def config(both: Path) -> dict[str, Any]:
 def test_the_table_above_reaches_every_receiver(config: dict[str, Any]) -> None:
     """Prevents: a receiver that no test knows."""
     assert {name for _, names in ROUTES for name in names.split(",")} == set(receivers(config))
+
+
+@pytest.mark.parametrize(("labels", "receiver"), ROUTES, ids=lambda value: str(value))
+def test_a_probe_expects_what_its_receiver_has(config: dict[str, Any], labels: dict[str, str], receiver: str) -> None:
+    """Prevents: a proof of delivery that waits for a mail which nobody sends, or does not miss one."""
+    # A user's own routes are not seen, and a probe is no Watchdog.
+    if "archive" not in receiver and "Watchdog" not in labels.values():
+        ways = receivers(config)[receiver].keys() - {"name"}
+        found = alert_integrations({**SLACK, **MAIL, **FULL}, labels)
+        assert sorted(found) == sorted(way.removesuffix("_configs") for way in ways)
+
+
+@pytest.mark.parametrize(
+    ("settings", "severity", "ways"),
+    [
+        ({}, "critical", ["slack", "email"]),
+        ({}, "warning", ["slack"]),
+        ({"alertmanager_slack_enabled": False}, "warning", ["email"]),
+        ({"alertmanager_email_enabled": False}, "critical", ["slack"]),
+        ({"alertmanager_notify": False}, "critical", []),
+        ({"alertmanager_info_to": "slack"}, "info", ["slack"]),
+        ({"alertmanager_info_to": "nobody"}, "info", []),
+        # Once a day is not at once.
+        ({"alertmanager_info_to": "daily_mail"}, "info", []),
+        ({"alertmanager_info_to": "daily_mail"}, "warning", ["slack"]),
+    ],
+)
+def test_a_probe_expects_what_the_settings_say(settings: dict[str, Any], severity: str, ways: list[str]) -> None:
+    assert alert_integrations({**SLACK, **MAIL, **settings}, {"severity": severity}) == ways
 
 
 def test_critical_goes_to_slack_and_mail_the_rest_to_slack(config: dict[str, Any]) -> None:
