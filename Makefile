@@ -76,4 +76,5 @@ molecule: venv machine ## The whole stack in a container, through site.yml (RELE
 	@molecule/shared/image/build.sh $(RELEASE)
 	@ALLIN_RELEASE=$(RELEASE) molecule test
 	@ALLIN_RELEASE=$(RELEASE) molecule test --scenario-name archive
+	@ALLIN_RELEASE=$(RELEASE) molecule/containers/run.sh
 	@ALLIN_RELEASE=$(RELEASE) molecule/grafana/run.sh

@@ -22,6 +22,7 @@ for name in "${layers[@]}"; do layer "$name"; done
 
 printf '\n######## make test\n'
 printf '%s\n' "${summary[@]}"
+molecule/containers/run.sh --left-out
 molecule/grafana/run.sh --left-out
 printf '%d passed, %d failed\n' $((${#layers[@]} - failed)) "$failed"
 [[ $failed -eq 0 ]]
