@@ -132,6 +132,115 @@ CASES: list[tuple[str, dict[str, str], list[dict[str, str]], list[dict[str, str]
             {"alertname": "DatabaseErrors", "severity": "warning", "component": "database", **BACKEND},
         ],
     ),
+    (
+        "slow responses hide their median and their tail",
+        {"alertname": "SlowResponseTime", "severity": "warning", **BACKEND},
+        [
+            {"alertname": "SlowMedianResponseTime", "severity": "warning", **BACKEND},
+            {"alertname": "SlowTailResponseTime", "severity": "warning", **BACKEND},
+        ],
+        [
+            {"alertname": "LatencyBudgetBurn", "severity": "warning", "slo": "latency", **BACKEND},
+            {"alertname": "SlowTailResponseTime", "severity": "warning", **BACKEND, "job": "other"},
+        ],
+    ),
+    (
+        "a page for slow responses hides the tickets for their budget",
+        {"alertname": "SlowResponseTime", "severity": "critical", **BACKEND},
+        [{"alertname": "LatencyBudgetBurn", "severity": "warning", "slo": "latency", **BACKEND}],
+        [
+            {"alertname": "LatencyBudgetBurn", "severity": "critical", "slo": "latency", **BACKEND},
+            {"alertname": "AvailabilityBudgetBurn", "severity": "warning", "slo": "availability", **BACKEND},
+        ],
+    ),
+    (
+        "a slow database hides what waits for it, and no page",
+        {"alertname": "SlowDatabaseQueries", "severity": "warning", "operation": "select", "table": "posts", **BACKEND},
+        [
+            {"alertname": "DatabaseErrors", "severity": "warning", **BACKEND},
+            {"alertname": "DatabasePoolExhausted", "severity": "warning", "instance": "app1:7000", **BACKEND},
+            {"alertname": "SlowResponseTime", "severity": "warning", **BACKEND},
+            {"alertname": "SlowMedianResponseTime", "severity": "warning", **BACKEND},
+            {"alertname": "SlowTailResponseTime", "severity": "warning", **BACKEND},
+            {"alertname": "BackgroundTaskFailing", "severity": "warning", "task": "publisher", **BACKEND},
+            {"alertname": "OldestDuePost", "severity": "warning", "platform": "tiktok", **BACKEND},
+            {"alertname": "PublishDelayHigh", "severity": "warning", "platform": "tiktok", **BACKEND},
+        ],
+        [
+            {"alertname": "DatabaseErrors", "severity": "critical", **BACKEND},
+            {"alertname": "SlowResponseTime", "severity": "critical", **BACKEND},
+            {"alertname": "OldestDuePost", "severity": "critical", "platform": "twitter", **BACKEND},
+            {"alertname": "HighErrorRate", "severity": "critical", **BACKEND},
+            {"alertname": "SlowTailResponseTime", "severity": "warning", **BACKEND, "job": "other"},
+        ],
+    ),
+    (
+        "a database that fails hides what waits for it",
+        {"alertname": "DatabaseErrors", "severity": "critical", **BACKEND},
+        [{"alertname": "BackgroundTaskFailing", "severity": "warning", "task": "publisher", **BACKEND}],
+        [{"alertname": "SlowDatabaseQueries", "severity": "warning", "table": "posts", **BACKEND}],
+    ),
+    (
+        "an event loop that is blocked is why responses are slow",
+        {"alertname": "HighEventLoopLag", "severity": "warning", "instance": "app1:7000", **BACKEND},
+        [{"alertname": "SlowResponseTime", "severity": "warning", **BACKEND}],
+        [
+            {"alertname": "HighErrorRate", "severity": "critical", **BACKEND},
+            {"alertname": "SlowDatabaseQueries", "severity": "warning", **BACKEND},
+        ],
+    ),
+    (
+        "a cache that is gone hits nothing",
+        {"alertname": "CacheUnavailable", "severity": "warning", **BACKEND},
+        [
+            {"alertname": "LowCacheHitRate", "severity": "info", "cache_type": "user", **BACKEND},
+            {"alertname": "CacheErrors", "severity": "warning", **BACKEND},
+        ],
+        [{"alertname": "SlowResponseTime", "severity": "warning", **BACKEND}],
+    ),
+    (
+        "a platform that does not answer is why posts to it wait",
+        {"alertname": "SocialCircuitOpen", "severity": "warning", "platform": "tiktok", **BACKEND},
+        [
+            {"alertname": name, "severity": "warning", "platform": "tiktok", **BACKEND}
+            for name in (
+                "SocialApiFailures",
+                "SocialApiSlow",
+                "OAuthFailures",
+                "TokensNotRefreshed",
+                "PostsFailing",
+                "OldestDuePost",
+                "PublishDelayHigh",
+            )
+        ],
+        [
+            {"alertname": "OldestDuePost", "severity": "warning", "platform": "twitter", **BACKEND},
+            {"alertname": "OldestDuePost", "severity": "critical", "platform": "tiktok", **BACKEND},
+            {"alertname": "SocialQuotaUsed", "severity": "warning", "platform": "tiktok", **BACKEND},
+        ],
+    ),
+    (
+        "a full disk fills no more",
+        {"alertname": "HostDiskSpaceLow", "severity": "critical", "device": "/dev/a", "instance": "app1:9100", **APP1},
+        [
+            {
+                "alertname": "HostDiskFillingUp",
+                "severity": "warning",
+                "device": "/dev/a",
+                "instance": "app1:9100",
+                **APP1,
+            }
+        ],
+        [
+            {
+                "alertname": "HostDiskFillingUp",
+                "severity": "warning",
+                "device": "/dev/b",
+                "instance": "app1:9100",
+                **APP1,
+            }
+        ],
+    ),
 ]
 
 
