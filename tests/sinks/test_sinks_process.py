@@ -203,12 +203,16 @@ def test_idle_and_slow_clients_are_hung_up_on(start_sink: Callable[..., Sink]) -
     with (
         socket.create_connection(("127.0.0.1", sink.http_port), timeout=20) as head,
         socket.create_connection(("127.0.0.1", sink.http_port), timeout=20) as body,
+        socket.create_connection(("127.0.0.1", sink.http_port), timeout=20) as idle,
         socket.create_connection(("127.0.0.1", sink.smtp_port), timeout=20) as mail,
     ):
+        idle.sendall(b"GET /health HTTP/1.1\r\n\r\n")
         head.sendall(b"GET /health HT")
         body.sendall(b"POST /slack/x HTTP/1.1\r\nContent-Length: 10\r\n\r\n{")
         assert head.recv(100).startswith(b"HTTP/1.1 408")
         assert body.recv(100).startswith(b"HTTP/1.1 408")
+        # Without a word: who sends the next request at that moment would take it for the answer.
+        assert b"".join(iter(lambda: idle.recv(4096), b"")).count(b"HTTP/1.1") == 1
         assert mail.recv(100).startswith(b"220 ")
         assert mail.recv(100) == b""
 

@@ -1324,7 +1324,13 @@ class HttpConnection:
     async def _read_request(self) -> Request | None:
         try:
             async with asyncio.timeout(self._timeout):
-                head = await self._reader.readuntil(b"\r\n\r\n")
+                first = await self._reader.readexactly(1)
+        except (asyncio.IncompleteReadError, TimeoutError):
+            # In silence: a client whose next request is under way just now would take a 408 for the answer to it.
+            return None
+        try:
+            async with asyncio.timeout(self._timeout):
+                head = first + await self._reader.readuntil(b"\r\n\r\n")
         except asyncio.IncompleteReadError:
             return None
         except asyncio.LimitOverrunError:
