@@ -206,6 +206,15 @@ def test_a_fault_becomes_messages_and_so_does_its_end(
     eventually(about_the_backend, lambda alerts: alerts == [], within=60, what="no alert about the backend left")
 
 
+def test_the_watchdog_is_heard(host: Any) -> None:
+    """Prevents: a dead man's switch that is deployed and that nobody calls. That it speaks up: `make faults`."""
+
+    def calls() -> int:
+        return int(json.loads(host.check_output("curl -fsS http://127.0.0.1:8095/"))["allin"]["calls"])
+
+    eventually(calls, within=130, what="Alertmanager calls, once a minute")
+
+
 @pytest.mark.parametrize(
     ("service", "name"),
     [("alertmanager", "slack_api_url"), ("allin-backend", "token-keys"), ("allin-backend", "platforms.json")],
@@ -266,6 +275,7 @@ def test_the_distribution_s_services_do_not_run_beside_ours(host: Any) -> None:
         "alertmanager.service",
         "node_exporter.service",
         "cadvisor.service",
+        "heartbeat-receiver.service",
     }
     units = {line.split()[0] for line in running.splitlines()}
     assert ours <= units
@@ -282,6 +292,7 @@ def test_the_distribution_s_services_do_not_run_beside_ours(host: Any) -> None:
         ("alertmanager", 1.5),
         ("node_exporter", 1.9),
         ("cadvisor", 1.6),
+        ("heartbeat-receiver", 1.5),
     ],
 )
 def test_each_unit_s_sandbox_is_as_tight_as_it_was(host: Any, unit: str, exposure: float) -> None:
