@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down status demo-fault image venv machine test lint unit app bench metrics-doc alerts-doc dashboards messages-doc message-pictures mutants molecule
+.PHONY: help up down status demo-fault image venv machine test lint unit app bench metrics-doc alerts-doc dashboards messages-doc message-pictures mutants faults molecule
 
 RELEASE ?= trixie
 VENV := .venv/bin
@@ -24,7 +24,7 @@ status: ## What runs where
 
 SECONDS_OF_FAULT ?= 300
 demo-fault: ## A fault on the local stack, and what is to be seen of it (FAULT=slow-db, errors, cache-off, ...)
-	@$(VENV)/python tools/demo_fault.py $(FAULT) --seconds $(SECONDS_OF_FAULT)
+	@$(VENV)/python -m tools.demo_fault $(FAULT) --seconds $(SECONDS_OF_FAULT)
 
 venv:
 	@tools/ensure_venv.sh requirements/test.txt
@@ -71,6 +71,10 @@ message-pictures: venv ## Makes the pictures of docs/messages.md with a headless
 mutants: venv ## Breaks every alert rule in turn and sees a test fail (RULES=/path/*.yml CASES=/path/ for yours)
 	@python tools/debian_packages.py --test-tools
 	@python tests/rules/mutants.py $(if $(RULES),--rules $(RULES) --cases $(CASES)) $(if $(RULE),--rule $(RULE))
+
+faults: venv machine ## Ten faults and what people are told of each, an hour or more (FAULT=slow-db, message, ...: one of them)
+	@molecule/shared/image/build.sh $(RELEASE)
+	@ALLIN_RELEASE=$(RELEASE) tools/run_faults.sh $(FAULT)
 
 molecule: venv machine ## The whole stack in a container, through site.yml (RELEASE=bookworm for Debian 12)
 	@molecule/shared/image/build.sh $(RELEASE)

@@ -17,9 +17,11 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
+
+from tools.faults import FAULTS
 
 CONTAINER = "allin-local"
 PROMETHEUS = "http://127.0.0.1:9090"
@@ -58,18 +60,6 @@ class Look:
     write: Callable[[float], str] = plain
 
 
-@dataclass(frozen=True)
-class Fault:
-    """A fault: what it does in words, its parameters in the faults file, what shows it, which alerts come, and when."""
-
-    meaning: str
-    looks: tuple[Look, ...]
-    alerts: str
-    parameters: dict[str, float] = field(default_factory=dict)
-    platforms: bool = False
-    """Whether the simulator of the platforms has the fault, not the backend."""
-
-
 ERROR_RATIO = Look(
     "5xx",
     'sum(rate(allin_http_requests_total{status_code=~"5..",route!~"/health|/ready"}[1m]))'
@@ -82,69 +72,43 @@ P95 = Look(
     '{route!~"/health|/ready"}[1m])))',
     seconds,
 )
-FAULTS = {
-    "slow-db": Fault(
-        "every database statement takes 1.5 s longer",
-        (
-            Look(
-                "P99 query",
-                "histogram_quantile(0.99, sum by (le) (rate(allin_db_query_duration_seconds_bucket[1m])))",
-                seconds,
-            ),
-            P95,
-            Look("requests now", "sum(allin_active_connections)"),
+# What can be shown: which figures, of which fault of the table.
+LOOKS: Mapping[str, tuple[Look, ...]] = {
+    "slow-db": (
+        Look(
+            "P99 query",
+            "histogram_quantile(0.99, sum by (le) (rate(allin_db_query_duration_seconds_bucket[1m])))",
+            seconds,
         ),
-        "SlowResponseTime after about 10 minutes; with more traffic sooner",
-        {"seconds": 1.5},
+        P95,
+        Look("requests now", "sum(allin_active_connections)"),
     ),
-    "errors": Fault(
-        "three of ten API requests fail with 500",
-        (ERROR_RATIO, P95),
-        "HighErrorRate after about 3 minutes",
-        {"ratio": 0.3},
-    ),
-    "cache-off": Fault(
-        "the cache answers nothing",
-        (
-            Look(
-                "hit rate",
-                "sum(rate(allin_cache_hits_total[1m]))"
-                " / (sum(rate(allin_cache_hits_total[1m])) + sum(rate(allin_cache_misses_total[1m])))",
-                percent,
-            ),
-            Look("queries/s", "sum(rate(allin_db_queries_total[1m]))"),
-            P95,
+    "errors": (ERROR_RATIO, P95),
+    "cache-off": (
+        Look(
+            "hit rate",
+            "sum(rate(allin_cache_hits_total[1m]))"
+            " / (sum(rate(allin_cache_hits_total[1m])) + sum(rate(allin_cache_misses_total[1m])))",
+            percent,
         ),
-        "LowCacheHitRate after about 12 minutes",
+        Look("queries/s", "sum(rate(allin_db_queries_total[1m]))"),
+        P95,
     ),
-    "platform-down": Fault(
-        "no social platform answers",
-        (
-            Look("calls failing", "sum(rate(allin_social_api_errors_total[1m]))"),
-            Look("circuits open", "sum(allin_social_circuit_open)"),
-            Look("posts due", 'sum(max by (platform) (allin_publish_queue_posts{state="due"}))'),
-            Look("oldest due", "max(allin_publish_oldest_due_age_seconds)", seconds),
-        ),
-        "none yet for the platforms themselves; posts wait and go out when the fault is over",
-        platforms=True,
+    "platform-down": (
+        Look("calls failing", "sum(rate(allin_social_api_errors_total[1m]))"),
+        Look("circuits open", "sum(allin_social_circuit_open)"),
+        Look("posts due", 'sum(max by (platform) (allin_publish_queue_posts{state="due"}))'),
+        Look("oldest due", "max(allin_publish_oldest_due_age_seconds)", seconds),
     ),
-    "leak": Fault(
-        "the process takes 4 MiB more memory each second, up to 1.2 GiB",
-        (Look("resident", "max(allin_process_resident_memory_bytes)", mebibytes),),
-        "HighMemoryUsage about 10 minutes after the start: it takes 4 to 5 minutes to pass 1 GiB",
-        {"bytes_per_second": 4 * 2**20, "limit_bytes": 1.2 * 2**30},
-    ),
-    "loop-block": Fault(
-        "something blocks the event loop for 0.3 s, again and again",
-        (
-            Look("lag P95", "max(allin_nodejs_eventloop_lag_p95_seconds)", seconds),
-            Look("lag max", "max(allin_nodejs_eventloop_lag_max_seconds)", seconds),
-            P95,
-        ),
-        "HighEventLoopLag after about 3 minutes, SlowResponseTime later",
-        {"seconds": 0.3, "every_seconds": 0.4},
+    "leak": (Look("resident", "max(allin_process_resident_memory_bytes)", mebibytes),),
+    "loop-block": (
+        Look("lag P95", "max(allin_nodejs_eventloop_lag_p95_seconds)", seconds),
+        Look("lag max", "max(allin_nodejs_eventloop_lag_max_seconds)", seconds),
+        P95,
     ),
 }
+# The simulator of the platforms has it, not the backend.
+PLATFORMS_DOWN = "platform-down"
 
 
 class CannotGoOnError(Exception):
@@ -173,7 +137,7 @@ def in_container(*command: str, text: str | None = None) -> str:
 
 def inject(name: str, duration: float) -> None:
     """Put the fault in place for ``duration`` seconds."""
-    if FAULTS[name].platforms:
+    if name == PLATFORMS_DOWN:
         turn_platforms(down=True)
     else:
         write_faults({name: {**FAULTS[name].parameters, "until": math.floor(time.time() + duration)}})
@@ -181,7 +145,7 @@ def inject(name: str, duration: float) -> None:
 
 def take_away(name: str) -> None:
     """Undo ``inject``."""
-    if FAULTS[name].platforms:
+    if name == PLATFORMS_DOWN:
         turn_platforms(down=False)
     else:
         write_faults({})
@@ -232,24 +196,27 @@ def alerts() -> str:
     return ", ".join(f"{name} {state}" for name, state in names) or "none"
 
 
-def line(started: float, fault: Fault) -> str:
+def line(started: float, name: str) -> str:
     """What is to be seen now."""
     passed = time.monotonic() - started
-    return f"{passed:5.0f} s   {'   '.join(figure(look) for look in fault.looks)}   alerts: {alerts()}"
+    return f"{passed:5.0f} s   {'   '.join(figure(look) for look in LOOKS[name])}   alerts: {alerts()}"
 
 
 def show(name: str, duration: float) -> None:
     """Inject a fault, print what is to be seen until its time is up, and take it away."""
     fault = FAULTS[name]
     print(f"{name}: {fault.meaning}, for {duration:.0f} s. Ctrl-C ends it.")
-    print(f"Alerts to expect: {fault.alerts}. Messages: http://127.0.0.1:8025/, graphs: {PROMETHEUS}/graph", flush=True)
+    print(
+        f"Alerts to expect: {fault.announcement()}. Messages: http://127.0.0.1:8025/, graphs: {PROMETHEUS}/graph",
+        flush=True,
+    )
     started = time.monotonic()
-    print(f"{line(started, fault)}   <- before", flush=True)
+    print(f"{line(started, name)}   <- before", flush=True)
     inject(name, duration)
     try:
         while (left := started + duration - time.monotonic()) > 0:
             time.sleep(min(LOOK_EVERY_SECONDS, left))
-            print(line(started, fault), flush=True)
+            print(line(started, name), flush=True)
     except KeyboardInterrupt:
         print()
     finally:
@@ -262,9 +229,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="Injects a fault into the local stack and prints what is to be seen of it.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="\n".join(f"  {name:<14} {fault.meaning}" for name, fault in FAULTS.items()),
+        epilog="\n".join(f"  {name:<14} {FAULTS[name].meaning}" for name in LOOKS),
     )
-    parser.add_argument("fault", choices=FAULTS, metavar="FAULT", help="one of the list below")
+    parser.add_argument("fault", choices=LOOKS, metavar="FAULT", help="one of the list below")
     parser.add_argument("--seconds", type=int, default=300, help="how long, 30 to 3600 (default: %(default)s)")
     options = parser.parse_args(arguments)
     if not 30 <= options.seconds <= 3600:

@@ -13,6 +13,7 @@ import pytest
 from allin_backend.metrics import contract
 
 from tools import demo_fault
+from tools.faults import FAULTS
 
 DOCKER = """#!/bin/sh
 # Stands in for docker exec: does on this machine what it is told, with /run/allin-backend elsewhere.
@@ -61,14 +62,25 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_every_fault_of_the_backend_can_be_shown() -> None:
-    assert sorted(demo_fault.FAULTS) == sorted((*contract.FAULTS, "platform-down"))
+    assert sorted(demo_fault.LOOKS) == sorted((*contract.FAULTS, "platform-down"))
+    assert set(demo_fault.LOOKS) <= set(FAULTS)
+
+
+def test_announced_alerts_are_alerts_of_ours() -> None:
+    rules = Path(__file__).parents[2] / "roles/prometheus/templates/rules"
+    known = {name for file in rules.glob("*.j2") for name in re.findall(r"- alert: (\w+)", file.read_text("utf-8"))}
+    for fault in FAULTS.values():
+        assert fault.told
+        assert fault.alerts | fault.may <= known
+        assert not fault.told & fault.hidden
+        assert not fault.alerts & fault.may
 
 
 def test_figures_name_only_metrics_of_the_contract() -> None:
     known = {name for metric in contract.CONTRACT for name in metric.sample_names}
-    for fault in demo_fault.FAULTS.values():
-        assert fault.looks
-        for look in fault.looks:
+    for looks in demo_fault.LOOKS.values():
+        assert looks
+        for look in looks:
             names = set(re.findall(r"allin_\w+", look.query))
             assert names
             assert names <= known, look
@@ -98,9 +110,9 @@ def test_fault_is_written_for_a_bounded_time_and_taken_away(
     assert demo_fault.main(["errors", "--seconds", "40"]) == 0
 
     assert clock == [15.0, 15.0, 10.0]
-    for faults in seen:
-        (until,) = [fault.pop("until") for fault in faults.values()]
-        assert faults == {"errors": {"ratio": 0.3}}
+    for written in seen:
+        (until,) = [fault.pop("until") for fault in written.values()]
+        assert written == {"errors": {"ratio": 0.3}}
         assert 0 < until - time.time() <= 40
     assert json.loads((local_host / "faults.json").read_text(encoding="utf-8")) == {}
     assert stat.S_IMODE((local_host / "faults.json").stat().st_mode) == 0o644
