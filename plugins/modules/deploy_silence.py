@@ -50,6 +50,12 @@ options:
     type: list
     elements: str
     default: []
+  wait_seconds:
+    description:
+      - How long to wait at most, before lifting, until what began during the silences is over. A service that has just
+        been started again is seen by the next scrape; without this its alert would be told when it is over already.
+    type: int
+    default: 0
 """
 
 EXAMPLES = r"""
@@ -76,6 +82,7 @@ url:
 
 import json
 import re
+import time
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime, timedelta
@@ -84,6 +91,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 REQUEST_SECONDS = 10.0
+POLL_SECONDS = 2.0
 
 
 def call(method: str, url: str, body: Any = None) -> Any:
@@ -137,6 +145,34 @@ def silence(parameters: dict[str, Any]) -> list[str]:
     return ids
 
 
+def hushed(url: str, silences: list[str]) -> list[str]:
+    """Return the names of the alerts that these silences hide and that began after them. Raises OSError, ValueError."""
+    begin = [str(call("GET", f"{url}/api/v2/silence/{number}")["startsAt"]) for number in silences]
+    starts = min((moment(one) for one in begin), default=datetime.now(UTC))
+    return [
+        str(one["labels"].get("alertname"))
+        for one in call("GET", f"{url}/api/v2/alerts") or []
+        if set(silences) & set(one["status"]["silencedBy"]) and moment(one["startsAt"]) > starts
+    ]
+
+
+def moment(text: str) -> datetime:
+    """Return a time of Alertmanager's. Raises ValueError."""
+    # Old Pythons read neither Z nor a number of decimals other than three or six.
+    return datetime.fromisoformat(re.sub(r"[.][0-9]+", "", text.replace("Z", "+00:00")))
+
+
+def wait_until_over(url: str, silences: list[str], seconds: int) -> None:
+    """Wait until nothing that began during the silences goes on; no longer than that, and not where nobody answers."""
+    deadline = time.monotonic() + seconds
+    try:
+        while hushed(url, silences) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+    except (OSError, ValueError, KeyError):
+        # That the silences cannot be lifted either is said there.
+        return
+
+
 def reason(error: Exception) -> str:
     """Return what an error says, with the answer's body where there is one."""
     if isinstance(error, urllib.error.HTTPError):
@@ -157,6 +193,7 @@ def main() -> None:
             "created_by": {"type": "str", "default": ""},
             "comment": {"type": "str", "default": ""},
             "silences": {"type": "list", "elements": "str", "default": []},
+            "wait_seconds": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
     )
@@ -166,6 +203,7 @@ def main() -> None:
     if module.check_mode:
         module.exit_json(msg="Nothing is silenced in check mode.", **result)
     if parameters["state"] == "absent":
+        wait_until_over(url, parameters["silences"], parameters["wait_seconds"])
         for number in parameters["silences"]:
             try:
                 call("DELETE", f"{url}/api/v2/silence/{number}")
