@@ -70,7 +70,7 @@ message-pictures: venv ## Makes the pictures of docs/messages.md with a headless
 
 mutants: venv ## Breaks every alert rule in turn and sees a test fail (RULES=/path/*.yml CASES=/path/ for yours)
 	@python tools/debian_packages.py --test-tools
-	@python tests/rules/mutants.py $(if $(RULES),--rules $(RULES) --cases $(CASES)) $(if $(RULE),--rule $(RULE))
+	@python tests/rules/mutants.py $(if $(RULES),--rules $(RULES) --cases $(CASES)) $(if $(RULE),--rule '$(RULE)')
 
 faults: venv machine ## Ten faults and what people are told of each, an hour or more (FAULT=slow-db, message, ...: one of them)
 	@molecule/shared/image/build.sh $(RELEASE)
