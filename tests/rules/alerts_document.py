@@ -103,8 +103,8 @@ def with_unit(option: str, value: object) -> str:
     if isinstance(value, str):
         return value
     assert isinstance(value, (int, float))
-    if "minimum" in words or words[0] == "burn":
-        return f"{value:g}" + (" times its pace" if words[0] == "burn" else "")
+    if "minimum" in words or words[-1] == "burn":
+        return f"{value:g}" + (" times its pace" if words[-1] == "burn" else "")
     if words[-1] in ("ratio", "objective"):
         return f"{value * 100:g} %"
     if words[-1] == "bytes":
@@ -121,7 +121,8 @@ def options_of(rule: Rule) -> Iterator[tuple[str, str]]:
         for option, entry in spec["options"].items():
             words = option.split("_")
             other_severity = words[0] in ("warning", "critical") and words[0] != labels["severity"]
-            other_window = re.fullmatch(r"(burn|for)_\w+", option) and words[1] != labels.get("long_window")
+            speed = spec["options"].get("_".join([*words[:2], "window"]), {}).get("default")
+            other_window = speed is not None and speed != labels.get("long_window")
             if "for" not in words and not other_severity and not other_window:
                 yield f"{key}.{option}", f"{_direction(rule, entry['default'])}{with_unit(option, entry['default'])}"
 

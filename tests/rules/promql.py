@@ -22,7 +22,9 @@ _SELECTOR = re.compile(r"\{[^}]*\}")
 _RANGE = re.compile(r"\[[^\]]*\]")
 _NAME = re.compile(r"(?<![\w:.])[a-zA-Z_:][a-zA-Z0-9_:]*(?!\s*\()(?![\w:])")
 # Aggregations are here because "sum by (job) (...)" does not look like a call.
-_KEYWORDS = frozenset({"and", "or", "unless", "bool", "offset", "sum", "max", "min", "avg", "count", "inf", "nan"})
+_KEYWORDS = frozenset(
+    {"and", "or", "unless", "bool", "offset", "sum", "max", "min", "avg", "count", "group", "inf", "nan"}
+)
 _GROUPED = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
 # A brace inside a quoted value does not end the selector.
 _SELECTED = re.compile(r'([a-zA-Z_:][a-zA-Z0-9_:]*)\{((?:[^}"]|"(?:\\.|[^"\\])*")*)\}')
