@@ -250,17 +250,17 @@ def _objective(name: str, ratio_of: str, limits: dict[str, float], says: str, al
         graph(
             f"{name} budget burn",
             f"How many times faster than allowed the {name.lower()} budget goes, over windows of different length; at"
-            f" 1 it lasts just 30 days. It pages where the last hour is above {limits['burn_1h']:g} (red line) and"
-            f" still going on, or the last six hours above {limits['burn_6h']:g} (yellow line). Bad: a short window"
-            " above its line.",
+            f" 1 it lasts just 30 days. It pages where the last hour is above {limits['fast_page_burn']:g} (red line)"
+            f" and still going on, or the last six hours above {limits['slow_page_burn']:g} (yellow line). Bad: a"
+            " short window above its line.",
             *(
                 query(_burn(ratio_of, limits["objective"], window), title, ref)
                 for ref, (title, window) in zip("ABCD", _BURNS.items(), strict=True)
             ),
             unit=Unit.TIMES,
             width=QUARTER,
-            steps=[(None, GREEN), (limits["burn_6h"], YELLOW), (limits["burn_1h"], RED)],
-            reach=limits["burn_1h"] * 1.1,
+            steps=[(None, GREEN), (limits["slow_page_burn"], YELLOW), (limits["fast_page_burn"], RED)],
+            reach=limits["fast_page_burn"] * 1.1,
             decimals=2,
             empty="No requests yet",
             alerts=[alert],
