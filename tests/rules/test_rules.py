@@ -290,8 +290,8 @@ def test_rules_name_only_labels_and_values_of_the_contract(rules: RuleFiles) -> 
         'allin_http_requests_total{route=~"/health|/healthz"}',
         'allin_http_request_duration_seconds_bucket{le="0.4"}',
         'allin_http_request_duration_seconds_count{le="0.2"}',
-        "sum by (status) (up) / on (code) up",
-        'job:allin_http_requests:rate5m{code="500"}',
+        "sum by (status) (up) / on (http_code) up",
+        'job:allin_http_requests:rate5m{http_code="500"}',
     ],
 )
 def test_misspelt_labels_and_values_are_seen(expression: str) -> None:
