@@ -16,8 +16,8 @@ SOON_SECONDS = 600
 """The budgets' tickets want hours, of a history that here is of minutes."""
 TITLE = re.compile(r"\[(FIRING|RESOLVED)[^]]*\] (\w+)(?: \((\w+)\))?")
 
-LATE = {"PublishDelayHigh"}
-"""Says of posts that fell due while the backend was down that they went out late, for half an hour."""
+OUTAGES = {"PublishDelayHigh", "TargetFlapping", "BackendRestartingTooOften"}
+"""What several outages within half an hour give besides: posts went out late, a target comes and goes, restarts."""
 
 Told = tuple[str, str]
 """Name and severity of the alert that a message is about."""

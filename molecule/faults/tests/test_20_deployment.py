@@ -12,7 +12,7 @@ from client import SinkClient
 from conftest import ONLY
 from estate import Run, run_playbook
 from injection import start
-from observing import LATE, Observation
+from observing import OUTAGES, Observation
 
 ALERT = "BackendDown"
 # Longer than the alert takes to fire and to be told.
@@ -31,13 +31,13 @@ def test_a_deployment_pages_nobody_unless_it_leaves_something_broken(
 ) -> None:
     """Prevents: a page for every deployment, and a silence that outlives the deployment which broke something."""
     before = Observation.begin(prometheus, sinks)
-    before.wait(lambda: before.states().keys() <= LATE, within=900, what="no alert before the deployment")
+    before.wait(lambda: before.states().keys() <= OUTAGES, within=900, what="no alert before the deployment")
     watch = Observation.begin(prometheus, sinks)
     run = deploy(fails=False)
     assert run.code == 0, run.output[-3000:]
     watch.wait(lambda: ALERT not in watch.states(), within=120, what=f"{ALERT} is over")
-    assert watch.fired() - LATE == {ALERT}
-    assert watch.names() - LATE == set()
+    assert watch.fired() - OUTAGES == {ALERT}
+    assert watch.names() - OUTAGES == set()
     print(f"\nA deployment kept the backend down for {DEPLOYMENT_SECONDS} s: {ALERT} fired, and nobody was told.")
 
     watch = Observation.begin(prometheus, sinks)
@@ -50,7 +50,7 @@ def test_a_deployment_pages_nobody_unless_it_leaves_something_broken(
     finally:
         start(host)
     watch.wait(lambda: (ALERT, "critical") in watch.resolved, within=420, what=f"the message that {ALERT} is over")
-    assert watch.names() - LATE == {ALERT}
+    assert watch.names() - OUTAGES == {ALERT}
     active = [one for one in alertmanager.api("silences") if one["status"]["state"] == "active"]
     assert active == []
     print(f"One that failed and left it down: told {told:.1f} s after its end, and not before.")

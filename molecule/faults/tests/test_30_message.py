@@ -15,7 +15,7 @@ from client import SinkClient
 from conftest import ONLY, Table
 from estate import run_site
 from injection import kill, start
-from observing import LATE, Observation
+from observing import OUTAGES, Observation
 
 JOB = "backend-api-dev"
 ALERT = "BackendDown"
@@ -29,8 +29,8 @@ LIMIT_SECONDS = 60.0
 # Alertmanager looks every 30 s for groups whose resolved message has gone out, and forgets them. An alert that comes
 # before that joins the group, and waits for group_interval: with this and the way to Alertmanager it comes after.
 FORGOTTEN_SECONDS = 15.0
-# What ten kills in half an hour are besides: a target that comes and goes, and a cache in memory that never gets warm.
-AFTER_MANY = {"TargetFlapping", "LowCacheHitRate", *LATE}
+# A cache in memory never gets warm either.
+AFTER_MANY = {"LowCacheHitRate", *OUTAGES}
 
 pytestmark = pytest.mark.skipif(ONLY not in ("", "message"), reason="another case is asked for")
 
