@@ -164,6 +164,7 @@ _CONTAINERS: Final = Row(
 
 _SERVICE_CPU: Final = total(rate(_service("container_cpu_usage_seconds_total")), "host", "service")
 _SERVICE_MEMORY: Final = highest(_service("container_memory_working_set_bytes"), "host", "service")
+_SERVICE_LIMIT: Final = highest(_service("container_spec_memory_limit_bytes"), "host", "service")
 _SERVICE_STARTED: Final = highest(_service("container_start_time_seconds"), "host", "service")
 _SERVICE_KILLED: Final = total(increase(_service("container_oom_events_total"), "1h"), "host", "service")
 
@@ -180,11 +181,21 @@ _SERVICES: Final = Row(
             column(f"changes({_SERVICE_STARTED}[1h:30s])", "C"),
             column(_SERVICE_KILLED, "D"),
             column(f"{_SERVICE_STARTED} * 1000", "E"),
+            column(f"{_SERVICE_MEMORY} / ({_SERVICE_LIMIT} > 0)", "F"),
             columns=[
                 Column("service", "Service"),
                 Column("host", "Host", width=170),
                 Column("A", "Cores", Unit.CORES, of_query=True, decimals=3, width=100),
                 Column("B", "Memory", Unit.BYTES, of_query=True, width=120),
+                Column(
+                    "F",
+                    "Of its limit",
+                    Unit.RATIO,
+                    of_query=True,
+                    steps=bad_from(0.8, LIMITS["service_memory_near_limit"]["ratio"]),
+                    decimals=0,
+                    width=110,
+                ),
                 Column("C", "Restarts, 1 h", Unit.COUNT, of_query=True, steps=bad_from(1, 3), decimals=0, width=120),
                 Column("D", "Killed, 1 h", Unit.COUNT, of_query=True, steps=bad_from(1), decimals=0, width=120),
                 Column("E", "Started", Unit.MOMENT, of_query=True, width=160),
@@ -192,6 +203,7 @@ _SERVICES: Final = Row(
             sort="Memory",
             height=9,
             empty=_NO_SERVICES,
+            alerts=["ServiceMemoryNearLimit", "HostUnitRestarting"],
             links=[more(Uid.HOSTS, "Hosts")],
         ),
         graph(

@@ -467,13 +467,27 @@ _REST: Final = Row(
         listing(
             "Failed units",
             "Units that systemd has given up. Bad: any; `systemctl status` and the journal of the unit say why.",
-            column(f"max by (host, name, type) ({_FAILED}) == 1", "A"),
-            columns=[Column("host", "Host", width=160), Column("name", "Unit"), Column("type", "Type", width=120)],
+            column(f"max by (host, name) ({_FAILED}) == 1", "A"),
+            columns=[Column("host", "Host", width=130), Column("name", "Unit")],
             sort="Host",
             descending=False,
-            width=HALF,
+            width=QUARTER,
             empty="None has failed",
             alerts=["HostUnitFailed"],
+        ),
+        graph(
+            "Restarts of units",
+            "Times that systemd started a service again after it had ended, in the hour before; what people and"
+            " timers start is not counted. Bad: any that go on: the journal says why it ends. It warns above"
+            f" {LIMITS['host_unit_restarting']['restarts']} in 15 minutes.",
+            query(
+                f"round({increase(of_host('node_systemd_service_restart_total'), '1h')}) > 0",
+                "{{host}} {{name}}",
+            ),
+            unit=Unit.COUNT,
+            decimals=0,
+            empty="None was restarted",
+            alerts=["HostUnitRestarting"],
         ),
         graph(
             "Open files",

@@ -49,6 +49,7 @@ TOLD: Final = "only a platform's answer brings it"
 KERNEL: Final = "the kernel or the machine decides whether there is one"
 EXCUSES: Final = (
     Excuse(".*", r"(Alerts|Releases) \(annotation\)", EVENT),
+    Excuse("allin-overview", r"Firing here \(A\)", EVENT),
     Excuse("allin-alerts", r"(Firing|Firing over time|Fired in this time range|Course) \(.\)", EVENT),
     Excuse("allin-alerts", r"(Notifications that failed|Notifications|Delivered) \(.\)", EVENT),
     Excuse("allin-business", r"(What people do|Publishing delay|Share of posts given up) \(.\)", EVENT),
@@ -57,7 +58,7 @@ EXCUSES: Final = (
     Excuse("allin-third-party", r"(Allowance used|Requests left|Window ends in|First token to end) \(.\)", TOLD),
     Excuse("allin-third-party", r"Platforms at a glance \([EFG]\)", TOLD),
     Excuse("allin-overview", r".* budget left \(.\)", "recorded every five minutes, so not at once after the start"),
-    Excuse("allin-hosts", r"Failed units \(A\)", EVENT),
+    Excuse("allin-hosts", r"(Failed|Restarts of) units \(A\)", EVENT),
     Excuse("allin-hosts", r"File systems \(E\)", "only where the space of a file system becomes less"),
     Excuse("allin-hosts", r"(Disk .*|File systems|Space left) \(.\)", KERNEL),
     Excuse("allin-hosts", r"(Waiting for resources|Clock) \(.\)", KERNEL),
@@ -67,6 +68,7 @@ EXCUSES: Final = (
     Excuse("allin-containers", r"(CPU of services|Services at a glance) \(A\)", "cgroup v1 counts only where told to"),
     Excuse("allin-containers", r"(Restarts of services|Killed for lack of memory) \(A\)", EVENT),
     Excuse("allin-containers", r"Services at a glance \(D\)", "Debian 11's cAdvisor does not count kills"),
+    Excuse("allin-containers", r"Services at a glance \(F\)", "no service has a limit"),
     Excuse("allin-monitoring", r".*Grafana.* \(.\)", "no Grafana is scraped", job="grafana"),
     Excuse("allin-monitoring", r"Certificates end in \(A\)", "whoever has a blackbox exporter adds it"),
     Excuse("allin-monitoring", r"Alertmanagers \(B\)", "a single Alertmanager makes no cluster"),
