@@ -13,7 +13,14 @@ HOST = "allin-grafana"
 OTHER = "molecule-other-admin-password"
 
 
-def test_another_admin_password_holds_and_what_people_made_stays(deploy: Any, url: str, admin: Grafana) -> None:
+def started(host: Any) -> str:
+    """Which process Grafana is: another one after a restart."""
+    return str(host.check_output("systemctl show --property MainPID --value grafana"))
+
+
+def test_another_admin_password_holds_and_what_people_made_stays(
+    deploy: Any, url: str, host: Any, admin: Grafana
+) -> None:
     """The same Grafana, before and after: nobody throws its data away to change a password."""
     hand = {"dashboard": {"uid": "by-hand", "title": "By hand", "panels": []}, "folderUid": "open", "overwrite": True}
     assert admin.status("POST", "/api/dashboards/db", hand) == 200
@@ -23,8 +30,10 @@ def test_another_admin_password_holds_and_what_people_made_stays(deploy: Any, ur
     assert "the password of admin is set" in foreseen.output
     assert admin.status("GET", "/api/user") == 200
 
+    before = started(host)
     changed = deploy(grafana_admin_password=OTHER)
     assert changed.code == 0, changed.output
+    assert started(host) == before
     assert admin.status("GET", "/api/user") == 401
     new = Grafana(url, "admin", OTHER)
     assert new.get("/api/dashboards/uid/by-hand")["dashboard"]["title"] == "By hand"
@@ -68,22 +77,19 @@ def test_who_leaves_the_inventory_leaves_grafana(admin: Grafana) -> None:
 
 
 def test_dashboards_come_and_go_without_a_restart(deploy: Any, host: Any, admin: Grafana, tmp_path: Path) -> None:
-    def started() -> str:
-        return str(host.check_output("systemctl show --property MainPID --value grafana"))
-
     for name in ("one", "two"):
         (tmp_path / f"{name}.json").write_text(json.dumps({"uid": f"own-{name}", "title": name, "panels": []}))
     folders = [{"uid": "own", "title": "Own", "path": str(tmp_path)}]
     assert deploy(grafana_dashboards_extra=folders).code == 0
     assert admin.status("GET", "/api/dashboards/uid/own-two") == 200
-    before = started()
+    before = started(host)
 
     (tmp_path / "two.json").unlink()
     (tmp_path / "one.json").write_text(json.dumps({"uid": "own-one", "title": "another title", "panels": []}))
     assert deploy(grafana_dashboards_extra=folders).code == 0
     assert admin.status("GET", "/api/dashboards/uid/own-two") == 404
     assert admin.get("/api/dashboards/uid/own-one")["dashboard"]["title"] == "another title"
-    assert started() == before
+    assert started(host) == before
 
     assert deploy().code == 0
     assert admin.status("GET", "/api/dashboards/uid/own-one") == 404
