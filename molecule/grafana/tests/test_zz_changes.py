@@ -96,7 +96,8 @@ def test_dashboards_come_and_go_without_a_restart(deploy: Any, host: Any, admin:
 
 
 def test_a_setting_that_does_not_work_is_taken_back(deploy: Any, admin: Grafana) -> None:
-    broken = deploy(grafana_settings={"server": {"protocol": "gopher"}}, grafana_ready_timeout_seconds=20)
+    # An address of another machine: Grafana starts, and cannot listen.
+    broken = deploy(grafana_settings={"server": {"http_addr": "192.0.2.1"}}, grafana_ready_timeout_seconds=20)
     assert broken.code != 0
     assert "What ran before was put back" in broken.output
     assert admin.get("/api/health")["database"] == "ok"
