@@ -18,7 +18,9 @@ def started(host: Any) -> str:
     return str(host.check_output("systemctl show --property MainPID --value grafana"))
 
 
-def test_another_admin_password_holds_and_what_people_made_stays(deploy: Any, url: str, admin: Grafana) -> None:
+def test_another_admin_password_holds_and_what_people_made_stays(
+    deploy: Any, url: str, host: Any, admin: Grafana
+) -> None:
     """The same Grafana, before and after: nobody throws its data away to change a password."""
     hand = {"dashboard": {"uid": "by-hand", "title": "By hand", "panels": []}, "folderUid": "open", "overwrite": True}
     assert admin.status("POST", "/api/dashboards/db", hand) == 200
@@ -28,8 +30,10 @@ def test_another_admin_password_holds_and_what_people_made_stays(deploy: Any, ur
     assert "the password of admin is set" in foreseen.output
     assert admin.status("GET", "/api/user") == 200
 
+    before = started(host)
     changed = deploy(grafana_admin_password=OTHER)
     assert changed.code == 0, changed.output
+    assert started(host) == before
     assert admin.status("GET", "/api/user") == 401
     new = Grafana(url, "admin", OTHER)
     assert new.get("/api/dashboards/uid/by-hand")["dashboard"]["title"] == "By hand"
