@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down status demo-fault image venv machine test lint unit app bench metrics-doc alerts-doc dashboards messages-doc message-pictures mutants faults molecule
+.PHONY: help up down status demo-fault image venv machine test lint unit app bench metrics-doc alerts-doc dashboards messages-doc message-pictures mutants faults molecule containers grafana
 
 RELEASE ?= trixie
 VENV := .venv/bin
@@ -80,5 +80,11 @@ molecule: venv machine ## The whole stack in a container, through site.yml (RELE
 	@molecule/shared/image/build.sh $(RELEASE)
 	@ALLIN_RELEASE=$(RELEASE) molecule test
 	@ALLIN_RELEASE=$(RELEASE) molecule test --scenario-name archive
+
+containers: venv machine ## cAdvisor on a host with a Docker engine: containers that come, are full, are killed
+	@molecule/shared/image/build.sh $(RELEASE)
 	@ALLIN_RELEASE=$(RELEASE) molecule/containers/run.sh
+
+grafana: venv machine ## Grafana for real, with an archive at hand: who may see what, and every panel
+	@molecule/shared/image/build.sh $(RELEASE)
 	@ALLIN_RELEASE=$(RELEASE) molecule/grafana/run.sh

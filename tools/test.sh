@@ -22,7 +22,6 @@ for name in "${layers[@]}"; do layer "$name"; done
 
 printf '\n######## make test\n'
 printf '%s\n' "${summary[@]}"
-molecule/containers/run.sh --left-out
-molecule/grafana/run.sh --left-out
+printf 'NOT PART OF THIS: make containers, make grafana, make faults, make mutants, make bench: longer proofs of their own.\n'
 printf '%d passed, %d failed\n' $((${#layers[@]} - failed)) "$failed"
 [[ $failed -eq 0 ]]
