@@ -15,8 +15,13 @@ TIMEOUT_SECONDS = 10.0
 
 def get(url: str) -> str:
     """Return the body of `url`. Raises OSError (urllib.error.HTTPError for a status other than 2xx)."""
-    with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 - the tests' own addresses
-        return str(response.read().decode())
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 - the tests' own addresses
+            return str(response.read().decode())
+    except urllib.error.HTTPError as error:
+        # It holds the connection, which would be reported against whatever test runs when it is collected.
+        error.close()
+        raise
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,8 @@ class Grafana:
             with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 - the same
                 status, text = response.status, response.read()
         except urllib.error.HTTPError as error:
-            status, text = error.code, error.read()
+            with error:
+                status, text = error.code, error.read()
         try:
             return status, json.loads(text)
         except ValueError:
