@@ -179,6 +179,7 @@ class Routing:
         }
         if severity == "critical":
             route["group_wait"] = self.settings["group_wait_critical"]
+            route["group_interval"] = self.settings["group_interval_critical"]
             route["repeat_interval"] = self.settings["repeat_interval_critical"]
         if self.is_daily(audience, severity):
             self.daily = True

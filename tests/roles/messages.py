@@ -136,6 +136,7 @@ def settings(folder: Path, sink: Sink) -> dict[str, Any]:
         "alertmanager_group_wait": "1s",
         "alertmanager_group_wait_critical": "1s",
         "alertmanager_group_interval": "1s",
+        "alertmanager_group_interval_critical": "1s",
     }
 
 

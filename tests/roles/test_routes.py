@@ -164,6 +164,9 @@ def test_critical_is_told_at_once(config: dict[str, Any]) -> None:
     critical = [one for one in routes(config["route"]) if 'severity = "critical"' in one.get("matchers", [])]
     assert len(critical) == 4
     assert {one["group_wait"] for one in critical} == {"5s"}
+    # And one whose second outage, or end, waits for the interval of the others.
+    assert {one["group_interval"] for one in critical} == {"30s"}
+    assert config["route"]["group_interval"] == "2m"
     assert {one["repeat_interval"] for one in critical} == {"4h"}
 
 

@@ -19,6 +19,7 @@ from tools.faults import FAULTS
 # Only how long something must last is shortened, so that the ten fit into an hour: no threshold, no window of a rate.
 HURRIED = {
     "alertmanager_group_interval": "15s",
+    "alertmanager_group_interval_critical": "15s",
     "prometheus_alert_thresholds": {
         "slow_response_time": {"for": "1m"},
         "slow_database_queries": {"for": "1m"},

@@ -27,7 +27,7 @@ SCRAPE_INTERVAL_SECONDS = 15.0
 GROUP_WAIT_SECONDS = 5.0
 LIMIT_SECONDS = 60.0
 # Alertmanager looks every 30 s for groups whose resolved message has gone out, and forgets them. An alert that comes
-# before that joins the group, and waits for group_interval: with this and the way to Alertmanager it comes after.
+# before that joins the group, and waits for its group_interval: with this and the way to Alertmanager it comes after.
 FORGOTTEN_SECONDS = 15.0
 # A cache in memory never gets warm either.
 AFTER_MANY = {"LowCacheHitRate", *OUTAGES}
