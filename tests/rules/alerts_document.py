@@ -350,9 +350,10 @@ ROUTES = """
 - *First message*: after the first alert of a group; alerts with the same `alertmanager_group_by` come together.
 - Another channel by severity: `alertmanager_slack_channels`. Info as one mail a day, or to nobody:
   `alertmanager_info_to`.
-- `alertmanager_teams` and `alertmanager_environments` have receivers of their own, by the labels `team` (of the
-  targets) and `environment` (of the whole Prometheus). What an environment does not name it does not have; what a
-  team does not name is that of the table.
+- `alertmanager_teams` and `alertmanager_environments` have receivers of their own, by the labels `team` and
+  `environment` (of the whole Prometheus). What an environment does not name it does not have; what a team does not
+  name is that of the table. `allin_team`, of a group or a host, says whose it is: what is measured there has the
+  label, and so has an alert about a job as a whole where all of its hosts are one team's.
 - PagerDuty, Opsgenie, Teams or a webhook beside them: `alertmanager_extra_integrations`, by severity.
 - Quiet times: `alertmanager_time_intervals` and `alertmanager_mute_times`. What `site.yml` changes is silent while it
   runs.
