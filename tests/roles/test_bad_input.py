@@ -177,6 +177,15 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("grafana", {"grafana_database": {"type": "oracle"}}, ["grafana_database.type", "postgres"]),
     ("grafana", {"grafana_database": {"type": "postgres", "host": "db.test:5432"}}, ["grafana_database", "password"]),
     ("grafana", {"grafana_tls_certificate_file": "/etc/ssl/grafana.pem"}, ["grafana_tls_key_file"]),
+    (
+        "grafana",
+        {
+            "grafana_tls_certificate_file": "/etc/ssl/grafana.pem",
+            "grafana_tls_key_file": "/etc/ssl/grafana.key",
+            "grafana_root_url": "http://grafana.example.com/",
+        },
+        ["grafana_root_url: https://grafana.example.com/"],
+    ),
     ("grafana", {"grafana_oidc": {"client_id": "grafana"}}, ["grafana_oidc", "auth_url"]),
     ("grafana", {"grafana_oidc": OIDC}, ["grafana_oidc", "default_role: Viewer"]),
     ("grafana", {"grafana_oidc": OIDC | {"roles": {"Boss": ["x"]}}}, ["grafana_oidc", "GrafanaAdmin"]),

@@ -1,0 +1,78 @@
+"""TLS of Grafana's own: what is encrypted, with which certificate, and how another one takes its place."""
+
+from __future__ import annotations
+
+import http.cookiejar
+import json
+import ssl
+import subprocess
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from apis import get
+
+HOST = "allin-grafana"
+
+
+def certificate(folder: Path, address: str) -> dict[str, str]:
+    """Make a certificate for an address; return the role's variables."""
+    folder.mkdir()
+    key, pem = folder / "key.pem", folder / "certificate.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("-days", "2", "-subj", f"/CN={folder.name}", "-addext", f"subjectAltName=IP:{address}"),
+            *("-keyout", str(key), "-out", str(pem)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return {
+        "grafana_root_url": f"https://{address}:3001/",
+        "grafana_tls_certificate": pem.read_text(),
+        "grafana_tls_key": key.read_text(),
+    }
+
+
+def sign_in(url: str, trusted: str) -> http.cookiejar.Cookie:
+    """Sign in as somebody who trusts one certificate alone; return the session's cookie. Raises URLError."""
+    jar = http.cookiejar.CookieJar()
+    opener = urllib.request.build_opener(
+        urllib.request.HTTPCookieProcessor(jar),
+        urllib.request.HTTPSHandler(context=ssl.create_default_context(cadata=trusted)),
+    )
+    body = json.dumps({"user": "victor", "password": "molecule-victor-password"}).encode()
+    request = urllib.request.Request(f"{url}/login", data=body, headers={"Content-Type": "application/json"})
+    with opener.open(request, timeout=10) as answer:
+        assert "max-age=" in answer.headers["Strict-Transport-Security"]
+    (session,) = [one for one in jar if one.name == "grafana_session"]
+    return session
+
+
+def test_a_certificate_is_served_and_so_is_the_next_one(deploy: Any, host: Any, url: str, tmp_path: Path) -> None:
+    """Prevents: cookies that travel in the clear, and a renewed certificate that nobody gets to see."""
+    secure = url.replace("http:", "https:")
+    address = secure.removeprefix("https://").partition(":")[0]
+    first, second = certificate(tmp_path / "first", address), certificate(tmp_path / "second", address)
+
+    run = deploy("--diff", **first)
+    assert run.code == 0, run.output
+    assert first["grafana_tls_key"].splitlines()[1] not in run.output
+    assert sign_in(secure, first["grafana_tls_certificate"]).secure
+    file = host.file("/etc/grafana-secrets/tls-key.pem")
+    assert (file.user, file.group, file.mode) == ("root", "grafana", 0o640)
+    # Whoever still comes without TLS gets no page, and no form for a password.
+    with pytest.raises(OSError, match=r"400|reset|closed"):
+        get(url)
+
+    assert deploy(**second).code == 0
+    assert sign_in(secure, second["grafana_tls_certificate"]).secure
+    with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
+        sign_in(secure, first["grafana_tls_certificate"])
+    assert deploy(**second).changed(HOST) == 0
+
+    assert deploy().code == 0
+    assert not host.file("/etc/grafana-secrets/tls-key.pem").exists
