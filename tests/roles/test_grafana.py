@@ -38,6 +38,8 @@ SECRETS = {
         "bind_dn": 'cn=grafana,ou="a b",dc=test',
         "bind_password": "SECRET-ldap",
         "search_base_dns": ["dc=test"],
+        "group_search_filter": "(member=%s)",
+        "group_search_base_dns": ["ou=groups,dc=test"],
         "group_mappings": [
             {"group_dn": "cn=platform,dc=test", "role": "Admin", "grafana_admin": True},
             {"group_dn": "*", "role": "Viewer"},
@@ -183,6 +185,8 @@ def test_ldap_maps_groups_to_roles(full: Rendered) -> None:
     assert server["use_ssl"] is True
     assert [one["org_role"] for one in server["group_mappings"]] == ["Admin", "Viewer"]
     assert server["group_mappings"][0]["grafana_admin"] is True
+    assert (server["group_search_filter"], server["group_search_base_dns"]) == ("(member=%s)", ["ou=groups,dc=test"])
+    assert "group_search_filter_user_attribute" not in server
     assert full.ini["auth.ldap"]["config_file"] == "/etc/grafana/ldap.toml"
 
 
