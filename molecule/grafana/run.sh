@@ -17,6 +17,7 @@ if [[ -z $archive ]]; then
     exit 0
 fi
 if [[ ${1:-} == --left-out ]]; then exit 0; fi
+tools/ensure_chromium.sh
 
 ALLIN_GRAFANA_ARCHIVE=$(readlink -f "$archive")
 ALLIN_GRAFANA_SHA256=$(sha256sum "$ALLIN_GRAFANA_ARCHIVE" | cut -d ' ' -f 1)
