@@ -30,9 +30,19 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.rules.mutations import Mutant, mutants, rule_name, seconds
-from tests.rules.promql import metrics, selectors
-from tests.rules.rule_files import HERE, SUITES, RuleFiles, case_names, render, run_promtool, write_cases
+from tests.rules.mutations import Mutant, mutants, seconds
+from tests.rules.rule_files import (
+    HERE,
+    SUITES,
+    RuleFiles,
+    case_names,
+    needed_names,
+    only,
+    render,
+    rule_name,
+    run_promtool,
+    write_cases,
+)
 
 #: In mutants.accepted, instead of a rule's name: mutations of any rule, by how they begin.
 ANY_RULE = "*"
@@ -60,15 +70,9 @@ class Case:
 
     def passes(self, groups: Groups, release: str) -> bool:
         """Whether promtool of a release finds what the case expects of these rules."""
-        # Only what the case needs: evaluating all rules for each mutant would take hours.
-        few = [
-            {**group, "rules": needed}
-            for group in groups
-            if (needed := [rule for rule in group["rules"] if rule_name(rule) in self.needed])
-        ]
         with tempfile.TemporaryDirectory() as temporary:
             shutil.copy(self.file, temporary)
-            (Path(temporary) / f"{self.file.name}.rules").write_text(json.dumps({"groups": few}))
+            (Path(temporary) / f"{self.file.name}.rules").write_text(json.dumps(only(groups, self.needed)))
             return run_promtool(release, "test", "rules", Path(temporary) / self.file.name).returncode == 0
 
 
@@ -79,34 +83,20 @@ def _read_cases(source: Path, destination: Path, rules: RuleFiles) -> tuple[list
         the cases, and for each alert the seconds between two evaluations in its cases, the smallest.
     """
     write_cases(destination, rules, source=source)
-    made_of: dict[str, set[str]] = {}
-    for rule in rules.rules():
-        made_of.setdefault(rule_name(rule), set()).update(metrics(rule["expr"]))
     cases: list[Case] = []
     steps: dict[str, int] = {}
     for name in case_names(destination):
         content = yaml.safe_load((destination / name).read_text())
         step = seconds(content.get("evaluation_interval", "1m"))
         for index, group in enumerate(content["tests"]):
-            alerts = {test["alertname"] for test in group.get("alert_rule_test", [])}
-            for alert in alerts:
+            for test in group.get("alert_rule_test", []):
+                alert = test["alertname"]
                 steps[alert] = min(step, steps.get(alert, step))
-            unseen = [*alerts]
-            for test in group.get("promql_expr_test", []):
-                unseen.extend(metrics(test["expr"]))
-                for _, matchers in selectors(test["expr"]):
-                    unseen.extend(matcher.value for matcher in matchers if matcher.label == "alertname")
-            needed: set[str] = set()
-            while unseen:
-                found = unseen.pop()
-                if found in made_of and found not in needed:
-                    needed.add(found)
-                    unseen.extend(made_of[found])
             file = destination / "single" / f"{Path(name).stem}.{index}.yml"
             file.parent.mkdir(exist_ok=True)
             alone = {**content, "rule_files": [f"{file.name}.rules"], "tests": [group]}
             file.write_text(yaml.safe_dump(alone, sort_keys=False, width=1000))
-            cases.append(Case(file, f"{name}, {group.get('name', index)!r}", frozenset(needed)))
+            cases.append(Case(file, f"{name}, {group.get('name', index)!r}", frozenset(needed_names([group], rules))))
     return cases, steps
 
 

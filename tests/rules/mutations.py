@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.rules.rule_files import Rule
+from tests.rules.rule_files import Rule, rule_name
 
 _FLIPPED = {">": "<=", ">=": "<", "<": ">=", "<=": ">", "==": "!=", "!=": "=="}
 _SHIFTED = {">": ">=", ">=": ">", "<": "<=", "<=": "<"}
@@ -60,11 +60,6 @@ class Mutant:
     what: str
     position: tuple[int, int]
     replacement: Rule | None
-
-
-def rule_name(rule: Rule) -> str:
-    """The name of the record or alert."""
-    return str(rule.get("record") or rule["alert"])
 
 
 def seconds(duration: str) -> int:

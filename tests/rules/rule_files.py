@@ -9,13 +9,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from tests.rules.promql import metrics, selectors
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -42,6 +44,11 @@ SETTINGS: Mapping[str, Any] = {
 SUITES: Mapping[str, str] = {"2.42": "bookworm", "2.53": "trixie", "3.5": "sid"}
 
 Rule = dict[str, Any]
+
+
+def rule_name(rule: Rule) -> str:
+    """The name of the record or alert."""
+    return str(rule.get("record") or rule["alert"])
 
 
 @dataclass(frozen=True)
@@ -128,18 +135,43 @@ def case_names(directory: Path = HERE / "cases") -> list[str]:
     return sorted(path.name for path in directory.glob("*.yml"))
 
 
-def write_cases(
-    destination: Path,
-    rules: RuleFiles,
-    rule_file: Callable[[str], str] | None = None,
-    source: Path = HERE / "cases",
-) -> None:
-    """Write the cases to a directory, with the rule files and the order of the groups filled in.
+def needed_names(tests: Iterable[Mapping[str, Any]], rules: RuleFiles) -> set[str]:
+    """Names of the records and alerts that a test file's groups ask for, and of all records that these are made of."""
+    made_of: dict[str, set[str]] = {}
+    for rule in rules.rules():
+        made_of.setdefault(rule_name(rule), set()).update(metrics(rule["expr"]))
+    unseen: list[str] = []
+    for group in tests:
+        unseen.extend(test["alertname"] for test in group.get("alert_rule_test", []))
+        for test in group.get("promql_expr_test", []):
+            unseen.extend(metrics(test["expr"]))
+            for _, matchers in selectors(test["expr"]):
+                unseen.extend(matcher.value for matcher in matchers if matcher.label == "alertname")
+    needed: set[str] = set()
+    while unseen:
+        found = unseen.pop()
+        if found in made_of and found not in needed:
+            needed.add(found)
+            unseen.extend(made_of[found])
+    return needed
+
+
+def only(groups: Iterable[Mapping[str, Any]], names: Collection[str]) -> dict[str, Any]:
+    """Return a rule file of the rules of these names: to evaluate all rules for each case would take hours."""
+    few = [
+        {**group, "rules": rules}
+        for group in groups
+        if (rules := [rule for rule in group["rules"] if rule_name(rule) in names])
+    ]
+    return {"groups": few}
+
+
+def write_cases(destination: Path, rules: RuleFiles, source: Path = HERE / "cases") -> None:
+    """Write the cases to a directory, with the rules that each needs and the order of the groups filled in.
 
     Args:
         destination: directory to write to.
         rules: the rules that the cases are about.
-        rule_file: where promtool finds the rules for a case, relative to destination; None for the rules' own files.
         source: directory of the cases.
 
     promtool evaluates groups in random order unless it is told one; an alert would then see a record of one step ago,
@@ -149,8 +181,9 @@ def write_cases(
     order = [group["name"] for group in rules.groups()]
     for name in case_names(source):
         case = yaml.safe_load((source / name).read_text())
-        own_files = [os.path.relpath(path, destination) for path in rules.paths]
-        case["rule_files"] = [rule_file(name)] if rule_file else own_files
+        needed = only(rules.groups(), needed_names(case["tests"], rules))
+        (destination / f"{name}.rules").write_text(json.dumps(needed))
+        case["rule_files"] = [f"{name}.rules"]
         case["group_eval_order"] = order
         (destination / name).write_text(yaml.safe_dump(case, sort_keys=False, width=1000))
 
