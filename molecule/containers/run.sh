@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The scenario containers, with upstream's cAdvisor where it is to be had; elsewhere with Debian 11's, and what that cannot show.
+# The scenario containers, with upstream's cAdvisor where it is to be had; elsewhere with Debian 11's, and what that cannot
+# show in the last line.
 #   molecule/containers/run.sh [molecule's command, test by default]
 #   molecule/containers/run.sh --left-out    only that line, or nothing
 # Looked for in the artifacts folder, and in the folders in it.
@@ -7,10 +8,14 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/allin-artifacts
-program=$(find "$cache" -maxdepth 2 -name 'cadvisor-v[0-9]*-linux-*' ! -name '*-debian11-*' 2>/dev/null | sort -V | tail -n 1)
-if [[ ${1:-} == --left-out ]]; then
+# A folder that is not there yet has nothing.
+program=$({ find "$cache" -maxdepth 2 -name 'cadvisor-v[0-9]*-linux-*' ! -name '*-debian11-*' 2>/dev/null || true; } | sort -V | tail -n 1)
+left_out() {
     [[ -n $program ]] ||
         printf 'LEFT OUT: containers that run out of memory. Put cadvisor-v<0.57 or newer>-linux-amd64 into %s\n' "$cache"
+}
+if [[ ${1:-} == --left-out ]]; then
+    left_out
     exit 0
 fi
 
@@ -18,4 +23,7 @@ if [[ -n $program ]]; then
     ALLIN_CADVISOR_FOLDER=$(dirname "$(readlink -f "$program")")
     export ALLIN_CADVISOR_FOLDER
 fi
-exec molecule "${1:-test}" --scenario-name containers "${@:2}"
+code=0
+molecule/shared/timed.py "${1:-test}" --scenario-name containers "${@:2}" || code=$?
+left_out
+exit "$code"

@@ -1,0 +1,83 @@
+"""How a scenario is run: with the program that is to be had, the time of each stage, and what was left out."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LEFT_OUT = "LEFT OUT: containers that run out of memory."
+# As molecule writes it, in colours.
+STAGES = """\
+printf '\\033[36mINFO    \\033[0m containers ➜ \\033[33mcreate\\033[0m: \\033[36mExecuting\\033[0m\\n'
+printf 'folder=%s arguments=%s\\n' "$ALLIN_CADVISOR_FOLDER" "$*"
+printf '\\033[36mINFO    \\033[0m containers ➜ \\033[33mcreate\\033[0m: \\033[32mExecuted: Successful\\033[0m\\n'
+printf '\\033[36mINFO    \\033[0m containers ➜ \\033[33mverify\\033[0m: \\033[36mExecuting\\033[0m\\n'
+"""
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """Return the artifacts folder, which is not there yet."""
+    return tmp_path / "cache/allin-artifacts"
+
+
+def run(tmp_path: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the scenario containers with a molecule that says what it was told and ends with this code."""
+    molecule = tmp_path / "bin/molecule"
+    molecule.parent.mkdir(exist_ok=True)
+    molecule.write_text(f"#!/bin/sh\n{STAGES}exit {code}\n", encoding="utf-8")
+    molecule.chmod(0o755)
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "ALLIN_CADVISOR_FOLDER": ""}
+    environment["PATH"] = f"{molecule.parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        [str(REPOSITORY / "molecule/containers/run.sh"), *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_without_upstream_s_program_the_last_line_says_what_is_left_out(tmp_path: Path, cache: Path) -> None:
+    for there in ("no folder", "an empty folder", "Debian's old program"):
+        if there != "no folder":
+            cache.mkdir(parents=True, exist_ok=True)
+        if there == "Debian's old program":
+            (cache / "cadvisor-v0.38.7-debian11-linux-amd64").touch()
+        done = run(tmp_path)
+        assert done.returncode == 0, there
+        assert "folder= " in done.stdout
+        assert done.stdout.splitlines()[-1].startswith(LEFT_OUT)
+        assert run(tmp_path, "--left-out").stdout.startswith(LEFT_OUT)
+
+
+def test_upstream_s_program_is_found_in_the_folder_and_in_the_folders_in_it(tmp_path: Path, cache: Path) -> None:
+    for folder in (cache / "built", cache):
+        folder.mkdir(parents=True, exist_ok=True)
+        program = folder / "cadvisor-v0.60.5-linux-amd64"
+        program.touch()
+        done = run(tmp_path, "verify", "--debug")
+        assert f"folder={folder} arguments=verify --scenario-name containers --debug" in done.stdout
+        assert LEFT_OUT not in done.stdout
+        assert run(tmp_path, "--left-out").stdout == ""
+        program.unlink()
+
+
+def test_the_time_of_each_stage_stands_behind_what_molecule_says(tmp_path: Path) -> None:
+    lines = run(tmp_path).stdout.splitlines()
+    table = lines[lines.index("SECONDS OF EACH STAGE") + 1 : -1]
+    assert [line.split()[0] for line in table] == ["create", "verify", "all"]
+    assert all(float(line.split()[1]) >= 0 for line in table)
+
+
+def test_a_scenario_that_fails_fails_the_run(tmp_path: Path) -> None:
+    """Also where something is left out."""
+    done = run(tmp_path, code=3)
+    assert done.returncode == 3
+    assert done.stdout.splitlines()[-1].startswith(LEFT_OUT)
