@@ -81,7 +81,7 @@ molecule: venv machine ## The whole stack in a container, through site.yml (RELE
 	@ALLIN_RELEASE=$(RELEASE) molecule test
 	@ALLIN_RELEASE=$(RELEASE) molecule test --scenario-name archive
 
-containers: venv machine ## cAdvisor on a host with a Docker engine: containers that come, are full, are killed
+containers: venv machine ## cAdvisor on a host with a Docker engine and on one with services alone: what comes, is full, is killed
 	@molecule/shared/image/build.sh $(RELEASE)
 	@ALLIN_RELEASE=$(RELEASE) molecule/containers/run.sh
 

@@ -1,4 +1,4 @@
-"""What the tests of this scenario share: the host with its Docker engine, and its Prometheus."""
+"""What the tests of this scenario share: the host with Docker and Prometheus, and the one with services alone."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from apis import Prometheus, get  # noqa: E402
 from estate import address_of  # noqa: E402
 
 HOST = "allin-containers"
+SERVICES = "allin-services"
 IMAGE = "allin-test:1"
 
 
@@ -29,16 +30,35 @@ def host() -> Any:
 
 
 @pytest.fixture(scope="session")
+def services() -> Any:
+    """The host without a Docker engine, as root."""
+    return testinfra.get_host(f"docker://{SERVICES}")
+
+
+@pytest.fixture(scope="session")
 def prometheus() -> Prometheus:
     return Prometheus(f"http://{address_of(HOST)}:9090")
+
+
+def version_on(host: str) -> str:
+    """Return the version of the cAdvisor that runs on a host. Raises OSError where none answers."""
+    text = get(f"http://{address_of(host)}:8080/metrics")
+    return text.partition('cadvisorVersion="')[2].partition('"')[0]
 
 
 @pytest.fixture(scope="session")
 def version() -> list[int]:
     """The version of the cAdvisor that is deployed."""
-    text = get(f"http://{address_of(HOST)}:8080/metrics")
-    found = text.partition('cadvisorVersion="')[2].partition('"')[0]
-    return [int(part) for part in found.lstrip("v").partition("+")[0].split(".")]
+    return [int(part) for part in version_on(HOST).lstrip("v").partition("+")[0].split(".")]
+
+
+def firing(prometheus: Prometheus, alert: str) -> set[str]:
+    """Return the containers, services or units about which an alert fires."""
+    return {
+        one["labels"].get("name", one["labels"].get("service", ""))
+        for one in prometheus.api("alerts")["alerts"]
+        if one["labels"]["alertname"] == alert and one["state"] == "firing"
+    }
 
 
 @pytest.fixture
@@ -53,3 +73,18 @@ def container(host: Any) -> Iterator[Callable[..., str]]:
     yield start
     for name in started:
         host.run(f"docker rm --force {name}")
+
+
+@pytest.fixture
+def unit(services: Any) -> Iterator[Callable[..., None]]:
+    """Start a script as a unit of this name with these properties, where services are alone; it goes after the test."""
+    started = []
+
+    def start(name: str, script: str, *properties: str) -> None:
+        started.append(name)
+        options = shlex.join(f"--property={one}" for one in properties)
+        services.check_output(f"systemd-run --quiet --unit {name} {options} sh -c {shlex.quote(script)}")
+
+    yield start
+    for name in started:
+        services.run(f"systemctl stop {name}; systemctl reset-failed {name}")
