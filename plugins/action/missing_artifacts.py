@@ -55,6 +55,9 @@ from ansible.plugins.action import ActionBase
 HEADINGS = ("ROLE", "VERSION", "ARCH", "FILE", "FOR", "LOOKED IN", "CAME BACK")
 PACKAGED = ("prometheus", "alertmanager", "node_exporter")
 """Roles that Debian has a package for."""
+WHEELS = ("backend",)
+"""Roles that are made of Python packages instead of an archive."""
+COUNTS = {2: "Two", 3: "Three", 4: "Four"}
 
 
 def has(answers: Mapping[str, Any], host: str, one: Mapping[str, Any]) -> bool:
@@ -95,18 +98,38 @@ def some(hosts: Sequence[str]) -> str:
 def ways(missing: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the ways to supply what is missing."""
     roles = sorted({str(one["role"]) for one in missing})
-    other = [f"another version, {', '.join(f'{role}_version' for role in roles)}, that one of these places has"]
-    packaged = [f"{role}_install_method: package" for role in roles if role in PACKAGED]
-    if packaged:
-        other.insert(0, f"Debian's package, {', '.join(packaged)}")
+    archives = [role for role in roles if role not in WHEELS]
+    wheels = len(archives) < len(roles)
+    folders = ["artifacts_dir: /path"] * bool(archives) + ["backend_wheels_dir: /path/wheels"] * wheels
+    found = [
+        [
+            "A folder. Where upstream is reached: ansible-playbook -i <inventory> playbooks/artifacts.yml",
+            f"-e artifacts_into=/path; bring it to this controller; in the inventory: {', '.join(folders)}",
+        ]
+    ]
+    if archives:
+        other = [f"another version, {', '.join(f'{role}_version' for role in archives)}, that one of these places has"]
+        if packaged := [f"{role}_install_method: package" for role in archives if role in PACKAGED]:
+            other.insert(0, f"Debian's package, {', '.join(packaged)}")
+        found += [
+            [
+                "A mirror. Let a web server serve that folder; in the inventory: artifact_mirror_url: https://<server>/<path>"
+            ],
+            [other[0][:1].upper() + other[0][1:], *(f"or {text}" for text in other[1:])],
+        ]
+    if wheels:
+        found.append(
+            [
+                "For Python packages an index that this controller's pip reaches; in the inventory:",
+                "backend_wheels_index_url: https://<server>/simple",
+            ]
+        )
     return [
-        "Three ways to supply them:",
-        "  1. A folder. Where upstream is reached: ansible-playbook -i <inventory> playbooks/artifacts.yml",
-        "     -e artifacts_into=/path; bring it to this controller; in the inventory: artifacts_dir: /path",
-        "  2. A mirror. Let a web server serve that folder; in the inventory: artifact_mirror_url: https://<server>/<path>",
+        f"{COUNTS[len(found)]} ways to supply them:",
         *(
-            f"  3. {text[:1].upper()}{text[1:]}" if number == 0 else f"     or {text}"
-            for number, text in enumerate(other)
+            f"  {number}. {line}" if line is lines[0] else f"     {line}"
+            for number, lines in enumerate(found, 1)
+            for line in lines
         ),
     ]
 

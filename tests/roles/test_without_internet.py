@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import threading
 import zipfile
@@ -198,9 +199,8 @@ def test_where_it_is_optional_the_hosts_go_without(estate: Estate, upstream: str
     assert "changed=0" in done.stdout
 
 
-def test_the_backend_s_packages_come_too(estate: Estate, upstream: str) -> None:
-    """For every Python and architecture, once, and as locked."""
-    estate.backends = {"app8": {}, "app9": {"allin_architecture": "arm64"}}
+def tiny(estate: Estate) -> tuple[Path, Path, dict[str, Any]]:
+    """Give the backend one locked package, which upstream has; return its wheel, the lock and the settings for both."""
     wheel = estate.folder / "upstream/simple/tiny/tiny-1.0-py3-none-any.whl"
     wheel.parent.mkdir(parents=True)
     with zipfile.ZipFile(wheel, "w") as packed:
@@ -212,11 +212,21 @@ def test_the_backend_s_packages_come_too(estate: Estate, upstream: str) -> None:
     lock = estate.folder / "app/requirements/runtime.txt"
     lock.parent.mkdir(parents=True)
     lock.write_text(f"tiny==1.0 --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
-    settings: dict[str, Any] = {
+    (lock.parents[1] / "src/allin_backend").mkdir(parents=True)
+    (lock.parents[1] / "src/allin_backend/__init__.py").write_text('__version__ = "1.0"\n')
+    (lock.parents[1] / "pyproject.toml").touch()
+    settings = {
         "backend_source_dir": str(estate.folder / "app"),
         "artifacts_dir": str(estate.folder / "filled"),
         "artifacts_pythons": ["3.13"],
     }
+    return wheel, lock, settings
+
+
+def test_the_backend_s_packages_come_too(estate: Estate, upstream: str) -> None:
+    """For every Python and architecture, once, and as locked."""
+    estate.backends = {"app8": {}, "app9": {"allin_architecture": "arm64"}}
+    wheel, lock, settings = tiny(estate)
 
     def fill(**more: Any) -> subprocess.CompletedProcess[str]:
         return estate.run("playbooks/artifacts.yml", "--limit", "backend", **settings, **more)
@@ -231,3 +241,46 @@ def test_the_backend_s_packages_come_too(estate: Estate, upstream: str) -> None:
     # What is not as locked is not taken.
     lock.write_text(f"tiny==1.0 --hash=sha256:{'0' * 64}\n")
     assert fill(backend_wheels_index_url=f"{upstream}/simple").returncode != 0
+
+
+def test_the_backend_s_packages_are_looked_for_before_any_host_is_changed(estate: Estate, upstream: str) -> None:
+    """Prevents: a deployment that stops half-way because one package is not on the estate's index."""
+    estate.backends = {"app8": {}, "app9": {"allin_architecture": "arm64"}}
+    wheel, _, settings = tiny(estate)
+    settings |= {"artifact_mirror_url": upstream, "artifacts_pythons": ["3.11", "3.13"]}
+    resolve = "playbooks/resolve_artifacts.yml"
+
+    nowhere = settings | {"backend_wheels_index_url": f"{NOWHERE}/simple"}
+    done = estate.run(resolve, **nowhere)
+    assert done.returncode != 0
+    assert "4 artifacts that this run needs are nowhere to be had. No host was changed." in done.stdout
+    for python in ("3.11", "3.13"):
+        for architecture, host in (("amd64", "app8"), ("arm64", "app9")):
+            assert f"{architecture}  Python packages for {python}  {host}" in done.stdout
+    assert "tiny==1.0: no answer: Connection refused" in done.stdout
+    assert "backend_wheels_dir: /path/wheels" in done.stdout
+    release = re.findall(r"backend +(1[.]0-[0-9a-f]+) ", done.stdout)[0]
+    # Others are deployed without.
+    for options in (("--tags", "prometheus"), ("--skip-tags", "backend")):
+        assert estate.run(resolve, *options, **nowhere).returncode == 0
+
+    assert estate.run(resolve, **settings, backend_wheels_index_url=f"{upstream}/simple").returncode == 0
+    folder = estate.folder / "wheels"
+    folder.mkdir()
+    in_folder = nowhere | {"backend_wheels_dir": str(folder)}
+    done = estate.run(resolve, "--tags", "backend", **in_folder)
+    assert done.returncode != 0
+    assert "1 of 1 are not there: tiny==1.0" in done.stdout
+    (folder / wheel.name).write_bytes(wheel.read_bytes())
+    done = estate.run(resolve, "--tags", "backend", **in_folder)
+    assert done.returncode == 0, done.stdout
+
+    # What an earlier run has packed is enough, and no host is asked.
+    for python in ("3.11", "3.13"):
+        for machine in ("x86_64", "aarch64"):
+            name = f"allin-backend-{release}-wheels-and-requirements-py{python}-{machine}.tar"
+            (estate.folder / "downloads/wheels").mkdir(parents=True, exist_ok=True)
+            (estate.folder / "downloads/wheels" / name).touch()
+    done = estate.run(resolve, "--tags", "backend", **nowhere)
+    assert done.returncode == 0, done.stdout
+    assert "TASK [backend : Resolve | Ask" not in done.stdout
