@@ -10,7 +10,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/allin-artifacts
 archive=${ALLIN_GRAFANA_ARCHIVE:-}
 if [[ -z $archive ]]; then
-    archive=$(find "$cache" -maxdepth 2 -name 'grafana-[0-9]*.linux-amd64.tar.gz' 2>/dev/null | sort -V | tail -n 1)
+    # A folder that is not there yet has nothing.
+    archive=$({ find "$cache" -maxdepth 2 -name 'grafana-[0-9]*.linux-amd64.tar.gz' 2>/dev/null || true; } | sort -V | tail -n 1)
 fi
 if [[ -z $archive ]]; then
     printf 'LEFT OUT: Grafana for real (sign-in, permissions, dashboards). Put grafana-<version>.linux-amd64.tar.gz into %s\n' "$cache"

@@ -25,16 +25,23 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache/allin-artifacts"
 
 
-def run(tmp_path: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run the scenario containers with a molecule that says what it was told and ends with this code."""
+def run(
+    tmp_path: Path, *arguments: str, code: int = 0, scenario: str = "containers"
+) -> subprocess.CompletedProcess[str]:
+    """Run a scenario with a molecule that says what it was told and ends with this code."""
     molecule = tmp_path / "bin/molecule"
     molecule.parent.mkdir(exist_ok=True)
     molecule.write_text(f"#!/bin/sh\n{STAGES}exit {code}\n", encoding="utf-8")
     molecule.chmod(0o755)
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "ALLIN_CADVISOR_FOLDER": ""}
+    environment = {
+        **os.environ,
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "ALLIN_CADVISOR_FOLDER": "",
+        "ALLIN_GRAFANA_ARCHIVE": "",
+    }
     environment["PATH"] = f"{molecule.parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
-        [str(REPOSITORY / "molecule/containers/run.sh"), *arguments],
+        [str(REPOSITORY / "molecule" / scenario / "run.sh"), *arguments],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -81,3 +88,11 @@ def test_a_scenario_that_fails_fails_the_run(tmp_path: Path) -> None:
     done = run(tmp_path, code=3)
     assert done.returncode == 3
     assert done.stdout.splitlines()[-1].startswith(LEFT_OUT)
+
+
+def test_without_an_archive_of_grafana_its_scenario_says_so(tmp_path: Path, cache: Path) -> None:
+    """Prevents: silence where the artifacts folder is not there yet."""
+    for _ in ("no folder", "an empty folder"):
+        done = run(tmp_path, scenario="grafana")
+        assert (done.returncode, done.stdout.partition(":")[0]) == (0, "LEFT OUT")
+        cache.mkdir(parents=True, exist_ok=True)
