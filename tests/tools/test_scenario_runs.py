@@ -61,7 +61,7 @@ def test_without_upstream_s_program_the_last_line_says_what_is_left_out(tmp_path
         assert done.returncode == 0, there
         assert "folder= " in done.stdout
         assert done.stdout.splitlines()[-1].startswith(LEFT_OUT)
-        assert run(tmp_path, "--left-out").stdout.startswith(LEFT_OUT)
+        assert LEFT_OUT in run(tmp_path, "--left-out").stdout
 
 
 def test_upstream_s_program_is_found_in_the_folder_and_in_the_folders_in_it(tmp_path: Path, cache: Path) -> None:
@@ -72,13 +72,13 @@ def test_upstream_s_program_is_found_in_the_folder_and_in_the_folders_in_it(tmp_
         done = run(tmp_path, "verify", "--debug")
         assert f"folder={folder} arguments=verify --scenario-name containers --debug" in done.stdout
         assert LEFT_OUT not in done.stdout
-        assert run(tmp_path, "--left-out").stdout == ""
+        assert LEFT_OUT not in run(tmp_path, "--left-out").stdout
         program.unlink()
 
 
 def test_the_time_of_each_stage_stands_behind_what_molecule_says(tmp_path: Path) -> None:
     lines = run(tmp_path).stdout.splitlines()
-    table = lines[lines.index("SECONDS OF EACH STAGE") + 1 : -1]
+    table = [line for line in lines[lines.index("SECONDS OF EACH STAGE") + 1 :] if not line.startswith("LEFT OUT")]
     assert [line.split()[0] for line in table] == ["create", "verify", "all"]
     assert all(float(line.split()[1]) >= 0 for line in table)
 
