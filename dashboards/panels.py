@@ -1,6 +1,7 @@
 """Panels: every one has a description, a unit, a text for when there is nothing to show, and one look.
 
-Widths are of 24 columns; a quarter is still readable on a screen of 1280 pixels.
+Widths are of 24 columns. On a screen of 1280 pixels, of which Grafana's menu takes a quarter, a panel narrower than six
+columns has no room for its title.
 """
 
 from __future__ import annotations
@@ -31,10 +32,13 @@ FULL: Final = 24
 HALF: Final = 12
 THIRD: Final = 8
 QUARTER: Final = 6
-SIXTH: Final = 4
 GRAPH_HEIGHT: Final = 8
-STAT_HEIGHT: Final = 4
+STAT_HEIGHT: Final = 3
 NUMBER_PIXELS: Final = 40
+BAR_PIXELS: Final = 16
+# What a number says that Prometheus does not know; longer texts do not fit in its place.
+NO_ANSWER: Final = "No answer"
+NOT_SCRAPED: Final = "Not scraped"
 
 GREEN: Final = "green"
 BLUE: Final = "blue"
@@ -284,7 +288,7 @@ def number(
     says: str,
     *queries: Dataquery,
     unit: str,
-    width: int = SIXTH,
+    width: int = THIRD,
     height: int = STAT_HEIGHT,
     steps: Steps = NEUTRAL,
     low: float | None = None,
@@ -325,9 +329,14 @@ def number(
         panel = panel.max(high)
     if decimals is not None:
         panel = panel.decimals(decimals)
-    if texts:
-        panel = panel.mappings([_texts(texts)])
-    return panel
+    # Else what is missing has the colour of what is lowest.
+    missing = dashboard.SpecialValueMap(
+        options=dashboard.DashboardSpecialValueMapOptions(
+            match=dashboard.SpecialValueMatch.NULL_AND_NAN,
+            result=dashboard.ValueMappingResult(text=empty, color=GREY),
+        )
+    )
+    return panel.mappings([missing, *([_texts(texts)] if texts else [])])
 
 
 def _texts(texts: Texts) -> dashboard.ValueMap:
@@ -364,6 +373,8 @@ def bars(
         .name_placement(common.BarGaugeNamePlacement.LEFT)
         .value_mode(common.BarGaugeValueMode.TEXT)
         .show_unfilled(True)
+        # As large as there is room, names are cut off.
+        .text(VizTextDisplayOptions().title_size(BAR_PIXELS).value_size(BAR_PIXELS))
         .reduce_options(ReduceDataOptions().calcs(["lastNotNull"]).values(False))
         .min(low)
         .overrides([])

@@ -10,6 +10,8 @@ from dashboards.panels import (
     BLUE,
     GREEN,
     HALF,
+    NO_ANSWER,
+    NOT_SCRAPED,
     ORANGE,
     QUARTER,
     RED,
@@ -43,7 +45,7 @@ _TARGETS: Final = Row(
             query(f"sum({of_host('up')})"),
             unit=Unit.COUNT,
             steps=[(None, GREEN)],
-            empty="Prometheus does not answer",
+            empty=NO_ANSWER,
         ),
         number(
             "Down",
@@ -52,7 +54,7 @@ _TARGETS: Final = Row(
             unit=Unit.COUNT,
             steps=bad_from(1),
             background=True,
-            empty="Prometheus does not answer",
+            empty=NO_ANSWER,
             alerts=["TargetDown"],
         ),
         number(
@@ -63,7 +65,7 @@ _TARGETS: Final = Row(
             unit=Unit.COUNT,
             steps=bad_from(1),
             background=True,
-            empty="Prometheus does not answer",
+            empty=NO_ANSWER,
             alerts=["InventoryTargetMissing"],
         ),
         number(
@@ -71,7 +73,7 @@ _TARGETS: Final = Row(
             "What Prometheus takes in. Bad: zero; or many times what is usual: a label without an end to its values.",
             query(total(rate(of_host("prometheus_tsdb_head_samples_appended_total")))),
             unit=Unit.PER_SECOND,
-            empty=_SELF,
+            empty=NOT_SCRAPED,
         ),
         number(
             "Bad rules",
@@ -81,7 +83,7 @@ _TARGETS: Final = Row(
             decimals=0,
             steps=bad_from(1),
             background=True,
-            empty=_SELF,
+            empty=NOT_SCRAPED,
             alerts=["PrometheusRuleFailures"],
         ),
         number(
@@ -95,7 +97,7 @@ _TARGETS: Final = Row(
             texts=_LOADED,
             names=True,
             line=False,
-            empty=_SELF,
+            empty=NOT_SCRAPED,
             alerts=["PrometheusConfigReloadFailed", "AlertmanagerConfigReloadFailed"],
         ),
         timeline(
