@@ -36,6 +36,7 @@ GRAPH_HEIGHT: Final = 8
 STAT_HEIGHT: Final = 3
 NUMBER_PIXELS: Final = 40
 BAR_PIXELS: Final = 16
+NARROWEST_COLUMN: Final = 100
 # What a number says that Prometheus does not know; longer texts do not fit in its place.
 NO_ANSWER: Final = "No answer"
 NOT_SCRAPED: Final = "Not scraped"
@@ -437,7 +438,7 @@ class Column:
         texts: value -> (text, colour) to show in its place.
         link: title and address that a click leads to.
         hidden: there for a link of another column only.
-        width: in pixels; 0 leaves it to Grafana.
+        width: in pixels; 0 for what the others leave over.
     """
 
     field: str
@@ -500,6 +501,8 @@ class Column:
             found.append(_property("links", [{"title": title, "url": url, "targetBlank": "://" in url or "${" in url}]))
         if self.width:
             found.append(_property("custom.width", self.width))
+        else:
+            found.append(_property("custom.minWidth", NARROWEST_COLUMN))
         return found
 
 

@@ -255,9 +255,9 @@ _INSIDE: Final = Row(
             column(ratio(_accounts("needs_reconnect"), total(_ACCOUNTS, "platform")), "C"),
             columns=[
                 Column("platform", "Platform"),
-                Column("A", "Active", Unit.COUNT, of_query=True, width=100),
-                Column("B", "To be connected again", Unit.COUNT, of_query=True, width=180),
-                Column("C", "Share", Unit.RATIO, of_query=True, steps=bad_from(0.1, 0.3), decimals=0, width=100),
+                Column("A", "Active", Unit.COUNT, of_query=True, width=80),
+                Column("B", "To be connected again", Unit.COUNT, of_query=True, width=170),
+                Column("C", "Share", Unit.RATIO, of_query=True, steps=bad_from(0.1, 0.3), decimals=0, width=80),
             ],
             sort="Share",
             width=HALF,

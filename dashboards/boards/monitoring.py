@@ -126,7 +126,7 @@ _TARGETS: Final = Row(
                     Unit.SECONDS,
                     of_query=True,
                     steps=bad_from(1, LIMITS["scrape_slow"]["seconds"]),
-                    width=100,
+                    width=90,
                 ),
                 Column(
                     "B",
@@ -134,7 +134,7 @@ _TARGETS: Final = Row(
                     Unit.COUNT,
                     of_query=True,
                     steps=bad_from(LIMITS["scrape_too_many_samples"]["samples"]),
-                    width=100,
+                    width=85,
                 ),
             ],
             sort="Takes",
@@ -276,11 +276,11 @@ _RULES: Final = Row(
             ),
             columns=[
                 Column("group", "Group"),
-                Column("B", "Took", Unit.SECONDS, of_query=True, width=100),
+                Column("B", "Took", Unit.SECONDS, of_query=True, width=90),
                 Column(
-                    "A", "Of its interval", Unit.RATIO, of_query=True, steps=bad_from(0.3, 0.8), decimals=2, width=130
+                    "A", "Of its interval", Unit.RATIO, of_query=True, steps=bad_from(0.3, 0.8), decimals=2, width=120
                 ),
-                Column("C", "Missed, 1 h", Unit.COUNT, of_query=True, steps=bad_from(1), decimals=0, width=110),
+                Column("C", "Missed, 1 h", Unit.COUNT, of_query=True, steps=bad_from(1), decimals=0, width=105),
             ],
             sort="Took",
             width=HALF,

@@ -54,7 +54,7 @@ _STATE: Final = Row(
             column(f"min by (platform) ({of_platform('allin_oauth_token_expiry_timestamp_seconds')}) * 1000", "G"),
             columns=[
                 Column("platform", "Platform"),
-                Column("A", "Requests", Unit.REQUESTS_PER_SECOND, of_query=True, decimals=2, width=130),
+                Column("A", "Requests", Unit.REQUESTS_PER_SECOND, of_query=True, decimals=2, width=110),
                 Column(
                     "B",
                     "Failed",
@@ -62,9 +62,9 @@ _STATE: Final = Row(
                     of_query=True,
                     steps=bad_from(_FAILURES["warning_ratio"], _FAILURES["critical_ratio"]),
                     decimals=1,
-                    width=110,
+                    width=85,
                 ),
-                Column("C", "P95", Unit.SECONDS, of_query=True, steps=bad_from(_SLOW["seconds"]), width=110),
+                Column("C", "P95", Unit.SECONDS, of_query=True, steps=bad_from(_SLOW["seconds"]), width=90),
                 Column(
                     "D",
                     "Held back by",
@@ -72,7 +72,7 @@ _STATE: Final = Row(
                     of_query=True,
                     steps=bad_from(1),
                     texts={0: ("nobody", GREEN)},
-                    width=130,
+                    width=115,
                 ),
                 Column(
                     "E",
@@ -81,7 +81,7 @@ _STATE: Final = Row(
                     of_query=True,
                     steps=bad_from(0.7, LIMITS["social_quota_used"]["ratio"]),
                     decimals=0,
-                    width=140,
+                    width=130,
                 ),
                 Column(
                     "F",
@@ -90,9 +90,9 @@ _STATE: Final = Row(
                     of_query=True,
                     steps=bad_below(LIMITS["social_rate_limit_running_out"]["ratio"]),
                     decimals=0,
-                    width=140,
+                    width=120,
                 ),
-                Column("G", "First token ends", Unit.MOMENT, of_query=True, width=160),
+                Column("G", "First token ends", Unit.MOMENT, of_query=True, width=140),
             ],
             sort="Platform",
             descending=False,
@@ -194,9 +194,9 @@ _CALLS: Final = Row(
             columns=[
                 Column("platform", "Platform"),
                 Column("endpoint", "Endpoint"),
-                Column("A", "Requests", Unit.REQUESTS_PER_SECOND, of_query=True, decimals=3, width=120),
-                Column("B", "Failed", Unit.RATIO, of_query=True, steps=bad_from(0.01, 0.1), decimals=1, width=90),
-                Column("C", "P95", Unit.SECONDS, of_query=True, steps=bad_from(1, _SLOW["seconds"]), width=100),
+                Column("A", "Requests", Unit.REQUESTS_PER_SECOND, of_query=True, decimals=3, width=100),
+                Column("B", "Failed", Unit.RATIO, of_query=True, steps=bad_from(0.01, 0.1), decimals=1, width=75),
+                Column("C", "P95", Unit.SECONDS, of_query=True, steps=bad_from(1, _SLOW["seconds"]), width=75),
             ],
             sort="P95",
             width=HALF,

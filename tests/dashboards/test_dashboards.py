@@ -20,6 +20,11 @@ BUILT = reading.dashboards()
 WIDTH = 24
 #: Narrower has no room for its title at 1280 pixels, of which Grafana's menu takes a quarter.
 NARROWEST = 6
+#: What a dashboard has of those 1280, and what a panel needs for its edges.
+PIXELS = 950
+PADDING = 20
+#: Columns of labels that few alerts have.
+RARE = {"Platform", "Unit or container", "Device"}
 #: The source document's rows and panels, by their titles, in its order.
 DOCUMENTED = {
     "Request Metrics": ["Requests/sec", "Success Rate", "P95 Response Time", "Active Connections"],
@@ -155,6 +160,20 @@ def test_a_number_that_is_missing_is_neither_good_nor_bad(dashboard: dict[str, A
             assert missing["result"]["color"] == "text", panel["title"]
             # As large as a number, and in its place.
             assert len(defaults["noValue"]) <= 12 or "valueSize" not in panel["options"].get("text", {}), panel["title"]
+
+
+@everyone
+def test_the_columns_of_a_table_have_room(dashboard: dict[str, Any]) -> None:
+    """On a screen of 1280 pixels: what is beyond the edge, nobody knows of."""
+    for panel in _panels(dashboard):
+        if panel["type"] != "table":
+            continue
+        needs = 0
+        for override in panel["fieldConfig"]["overrides"]:
+            properties = {one["id"]: one["value"] for one in override["properties"]}
+            if override["matcher"]["options"] not in RARE and not properties.get("custom.hideFrom.viz"):
+                needs += properties.get("custom.width") or properties["custom.minWidth"]
+        assert needs <= PIXELS * panel["gridPos"]["w"] / WIDTH - PADDING, panel["title"]
 
 
 @everyone
