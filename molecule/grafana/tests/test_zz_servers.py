@@ -101,9 +101,10 @@ def directory() -> None:
         )
         for number, (name, members) in enumerate(GROUPS.items())
     ]
-    on_host(
-        f"ldapadd -c -x -H ldap://127.0.0.1 -D cn=admin,{BASE} -w {SECRET}", "\n".join([DIRECTORY, *people, *groups])
-    )
+    as_admin = f"-x -H ldap://127.0.0.1 -D cn=admin,{BASE} -w {SECRET}"
+    # What an earlier run has left: 32 is what is not there.
+    on_host(f"ldapdelete -r {as_admin} ou=people,{BASE} ou=groups,{BASE} || test $? -eq 32")
+    on_host(f"ldapadd {as_admin}", "\n".join([DIRECTORY, *people, *groups]))
 
 
 def test_people_of_a_directory_have_the_roles_of_their_groups(
@@ -131,6 +132,8 @@ def test_people_of_a_directory_have_the_roles_of_their_groups(
 DATABASES = {
     "postgres": (
         f"""su postgres -c "psql -v ON_ERROR_STOP=1" <<'E'
+drop database if exists grafana;
+drop role if exists grafana;
 create role grafana login password '{SECRET}';
 create database grafana owner grafana;
 E""",
@@ -139,8 +142,8 @@ E""",
     ),
     "mysql": (
         f"""mariadb <<'E'
-create database grafana character set utf8mb4;
-create user grafana@'127.0.0.1' identified by '{SECRET}';
+create or replace database grafana character set utf8mb4;
+create or replace user grafana@'127.0.0.1' identified by '{SECRET}';
 grant all on grafana.* to grafana@'127.0.0.1';
 E""",
         {"type": "mysql", "host": "127.0.0.1:3306"},
