@@ -23,4 +23,4 @@ tools/ensure_chromium.sh
 ALLIN_GRAFANA_ARCHIVE=$(readlink -f "$archive")
 ALLIN_GRAFANA_SHA256=$(sha256sum "$ALLIN_GRAFANA_ARCHIVE" | cut -d ' ' -f 1)
 export ALLIN_GRAFANA_ARCHIVE ALLIN_GRAFANA_SHA256
-exec molecule "${1:-test}" --scenario-name grafana "${@:2}"
+exec molecule/shared/timed.py "${1:-test}" --scenario-name grafana "${@:2}"
