@@ -69,6 +69,15 @@ options:
     description: Mask units that systemd does not know too, so that a package installed later cannot start them.
     type: bool
     default: false
+  reads:
+    description:
+      - Files, and directories with files, that the unit reads when it starts or is reloaded, and not otherwise.
+      - Where one of them is newer than both, an earlier run wrote it and never came to its handlers; then
+        RV(restart_due) asks for them again. A path that does not exist is passed over.
+      - Leave out what this run itself has changed; its own task notifies.
+    type: list
+    elements: path
+    default: []
   verify:
     description: Whether a new text must pass C(systemd-analyze verify).
     type: bool
@@ -115,7 +124,9 @@ unit_changed:
   type: bool
   returned: success
 restart_due:
-  description: The unit runs since before its file was written, because an earlier run never came to its handlers.
+  description:
+    - The unit runs since before its file was written, or has not read what is newer of O(reads), because an earlier run
+      never came to its handlers.
   type: bool
   returned: success
 started:
@@ -197,6 +208,7 @@ PROPERTIES = (
     "FragmentPath",
     "DropInPaths",
     "ActiveEnterTimestampMonotonic",
+    "StateChangeTimestampMonotonic",
 )
 # English and plain output, whatever the user's environment says.
 ENVIRONMENT = {
@@ -332,6 +344,27 @@ class Plan:
         return any(work) or bool(self.masked or self.removed)
 
 
+def newest(paths: Iterable[Path]) -> float:
+    """Return when anything in these files and directories was last written or removed, in Unix seconds; 0 for never."""
+    times = [0.0]
+    for path in paths:
+        for one in (path, *path.rglob("*")):
+            with contextlib.suppress(FileNotFoundError):
+                times.append(one.lstat().st_mtime)
+    return max(times)
+
+
+def is_before(unit: dict[str, str], name: str, written: float) -> bool:
+    """Say whether a moment that systemd knows of a unit lies before one of the file system, in Unix seconds."""
+    since_boot = unit.get(name, "0")
+    if not since_boot.isdigit() or since_boot == "0":
+        return False
+    now = time.time()
+    moment = now - time.clock_gettime(time.CLOCK_MONOTONIC) + int(since_boot) / 1e6
+    # A file from the future means that the clock was set back; then the times say nothing.
+    return bool(moment + CLOCK_SLACK < written <= now)
+
+
 class SystemdUnit:
     """One run of the module: read, plan, verify, then apply."""
 
@@ -344,6 +377,7 @@ class SystemdUnit:
         self.masks: list[str] = list(dict.fromkeys(module.params["mask"]))
         self.instances: list[str] = list(dict.fromkeys(module.params["instances"]))
         self.absent: list[str] = list(dict.fromkeys(module.params["absent"]))
+        self.reads = [Path(path) for path in module.params["reads"]]
         self.unit_dir = Path(module.params["unit_dir"])
         self.path = self.unit_dir / self.name
         self.systemctl: str = module.get_bin_path("systemctl", required=True)
@@ -465,7 +499,7 @@ class SystemdUnit:
         handler_starts_it = plan.write or stale
         if self.state == "started" and not handler_starts_it:
             plan.start = [name for name, unit in self.targets.items() if is_down(unit)]
-            plan.restart_due = any(self.runs_older_file(unit) for unit in self.targets.values())
+            plan.restart_due = any(self.is_behind(unit) for unit in self.targets.values())
         if self.state == "stopped":
             plan.stop = [name for name, unit in self.targets.items() if not is_down(unit)]
         if self.instances:
@@ -534,18 +568,15 @@ class SystemdUnit:
         """Say whether unit `name` is masked on disk and systemd has not read that yet."""
         return self.is_masked(name) and self.others[name].get("LoadState") == "loaded"
 
-    def runs_older_file(self, unit: dict[str, str]) -> bool:
-        """Say whether a unit became active before its file was written. A target runs nothing, so it never did."""
-        since_boot = unit.get("ActiveEnterTimestampMonotonic", "0")
+    def is_behind(self, unit: dict[str, str]) -> bool:
+        """Say whether a unit runs an older file, or has not read what is newer. A target runs nothing, so never."""
         if unit.get("ActiveState") != "active" or self.name.endswith(".target"):
             return False
-        if not since_boot.isdigit() or since_boot == "0":
-            return False
-        now = time.time()
-        active_since = now - time.clock_gettime(time.CLOCK_MONOTONIC) + int(since_boot) / 1e6
         written = self.path.lstat().st_mtime
-        # A file from the future means that the clock was set back; then the times say nothing.
-        return bool(active_since + CLOCK_SLACK < written <= now)
+        # A reload changes the state for a moment, so that its time counts; it is no start for the unit's own file.
+        return is_before(unit, "ActiveEnterTimestampMonotonic", written) or (
+            bool(self.reads) and is_before(unit, "StateChangeTimestampMonotonic", newest(self.reads))
+        )
 
     # Verifying
 
@@ -690,7 +721,7 @@ class SystemdUnit:
             (plan.reload and not plan.write, "read by systemd", "no", "yes"),
             *((True, self.running(name), self.state_of(name), "active") for name in plan.start),
             *((True, self.running(name), self.state_of(name), "inactive") for name in plan.stop),
-            (plan.restart_due, "running", "with an older unit file", "to be restarted by a handler"),
+            (plan.restart_due, "running", "with an older unit file or configuration", "to be restarted by a handler"),
             *(
                 (True, name, self.others[name].get("ActiveState", "inactive"), "stopped and masked")
                 for name in plan.masked
@@ -762,6 +793,7 @@ def main() -> None:
             "absent": {"type": "list", "elements": "str", "default": []},
             "mask": {"type": "list", "elements": "str", "default": []},
             "mask_missing": {"type": "bool", "default": False},
+            "reads": {"type": "list", "elements": "path", "default": []},
             "verify": {"type": "bool", "default": True},
             "unit_dir": {"type": "path", "default": "/etc/systemd/system"},
         },

@@ -83,6 +83,7 @@ def show(name):
         "UnitFileState": file_state, "NeedDaemonReload": "no" if text == read else "yes", "FragmentPath": fragment,
         "DropInPaths": " ".join(sorted(map(str, drop_ins.glob("*.conf")))),
         "ActiveEnterTimestampMonotonic": str(state["since"].get(name, 0)),
+        "StateChangeTimestampMonotonic": str(state["reloaded"].get(name, state["since"].get(name, 0))),
     }
     if "--value" in options:
         return known[options[0].split("=")[1]]
@@ -238,7 +239,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         program = tmp_path / "bin" / name
         program.write_text(f"#!{sys.executable} -IS\n{source}")
         program.chmod(0o755)
-    state: dict[str, Any] = {"vendor": {}, "loaded": {}, "enabled": {}, "active": {}, "since": {}, "fail": {}}
+    state: dict[str, Any] = {"vendor": {}, "loaded": {}, "enabled": {}, "active": {}, "fail": {}}
+    state |= {"since": {}, "reloaded": {}}
     (tmp_path / "state.json").write_text(json.dumps(state))
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setenv("FAKE_SYSTEMD", str(tmp_path))
@@ -435,6 +437,46 @@ def test_a_run_that_died_before_its_handler_asks_for_the_restart_again(host: Hos
     assert (again["changed"], again["restart_due"], again["unit_changed"]) == (True, True, False)
     host.handler()
     assert host.run(content=changed)["changed"] is False
+
+
+def test_a_run_that_died_before_its_handler_has_the_configuration_read(host: Host) -> None:
+    """Prevents: a service that goes on with what it read a month ago, since no run after that one finds a change."""
+    directory, secret = host.root / "config", host.root / "secret"
+    (directory / "rules").mkdir(parents=True)
+    (directory / "rules" / "one.yml").write_text("one")
+    reads = [str(directory), str(secret)]
+    host.installed(reads=reads)
+    assert host.run(reads=reads)["changed"] is False
+
+    def written(*paths: Path) -> None:
+        """After the start, and before now."""
+        later = host.state["since"][NAME] / 1e6 + time.time() - time.monotonic() + 0.5
+        for path in paths:
+            os.utime(path, (later, later))
+
+    # The start was half a minute ago.
+    host.set(since={NAME: int((time.monotonic() - 30) * 1e6)})
+    past = time.time() - 60
+    for path in (host.unit, directory / "rules" / "one.yml", directory / "rules", directory):
+        os.utime(path, (past, past))
+    assert host.run(reads=reads)["changed"] is False
+    written(directory / "rules" / "one.yml")
+    again = host.run(reads=reads)
+    assert (again["changed"], again["restart_due"], again["unit_changed"]) == (True, True, False)
+    # Not what is none of its files.
+    assert host.run()["changed"] is False
+    # A reload is enough.
+    host.set(reloaded={NAME: int((time.monotonic() - 5) * 1e6)})
+    assert host.run(reads=reads)["changed"] is False
+    # A file that is there no longer leaves its trace in the directory.
+    host.set(reloaded={})
+    written(directory / "rules")
+    assert host.run(reads=reads)["restart_due"] is True
+    os.utime(directory / "rules" / "one.yml", (past, past))
+    os.utime(directory / "rules", (past, past))
+    secret.write_text("new")
+    written(secret)
+    assert host.run(reads=reads)["restart_due"] is True
 
 
 def test_a_clock_that_was_set_back_asks_for_no_restart(host: Host) -> None:
