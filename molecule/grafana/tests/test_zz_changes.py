@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,44 @@ def test_dashboards_come_and_go_without_a_restart(deploy: Any, host: Any, admin:
 
     assert deploy().code == 0
     assert admin.status("GET", "/api/dashboards/uid/own-one") == 404
+
+
+def test_a_dashboard_of_grafana_com_comes_from_the_artifacts_folder(
+    deploy: Any, admin: Grafana, tmp_path: Path
+) -> None:
+    """As grafana.com hands it out: with a hole where the data source belongs, and pinned by its checksum."""
+    source = {"type": "prometheus", "uid": "${DS_PROMETHEUS}"}
+    content = json.dumps(
+        {
+            "__inputs": [{"name": "DS_PROMETHEUS", "type": "datasource", "pluginId": "prometheus"}],
+            "id": 1860,
+            "uid": "of-grafana-com",
+            "title": "Of grafana.com",
+            "panels": [
+                {"type": "stat", "title": "Up", "datasource": source, "targets": [{"expr": "up", "refId": "A"}]}
+            ],
+        }
+    )
+    (tmp_path / "grafana-dashboard-1860-37.json").write_text(content)
+    archive = Path(os.environ["ALLIN_GRAFANA_ARCHIVE"])
+    (tmp_path / archive.name).symlink_to(archive)
+    pinned = {"id": 1860, "revision": 37, "sha256": hashlib.sha256(content.encode()).hexdigest()}
+
+    run = deploy(artifacts_dir=str(tmp_path), grafana_dashboards_imported=[pinned])
+    assert run.code == 0, run.output
+    found = admin.get("/api/dashboards/uid/grafana-com-1860")
+    assert found["meta"]["folderTitle"] == "Imported"
+    assert found["dashboard"]["panels"][0]["datasource"]["uid"] == "prometheus"
+
+    # Somebody has put another file there.
+    (tmp_path / "grafana-dashboard-1860-37.json").write_text(content.replace("Up", "Down"))
+    refused = deploy(artifacts_dir=str(tmp_path), grafana_dashboards_imported=[pinned])
+    assert refused.code != 0
+    assert "grafana-dashboard-1860-37.json" in refused.output
+    assert admin.get("/api/dashboards/uid/grafana-com-1860")["dashboard"]["panels"][0]["title"] == "Up"
+
+    assert deploy().code == 0
+    assert admin.status("GET", "/api/dashboards/uid/grafana-com-1860") == 404
 
 
 def test_a_setting_that_does_not_work_is_taken_back(deploy: Any, admin: Grafana) -> None:
