@@ -7,6 +7,7 @@ import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 # Molecule asks for colours, which hide the recap from a reader of text.
@@ -49,5 +50,19 @@ def run_playbook(playbook: str, *options: str) -> Run:
 
 def address_of(host: str) -> str:
     """Return a container's address on the Docker network. Raises CalledProcessError where there is none."""
+    return str(_network_of(host)["IPAddress"])
+
+
+def gateway_of(host: str) -> str:
+    """Return the address under which a container reaches this machine. Raises CalledProcessError where there is none.
+
+    The container is asked and not its network: Docker 20.10 does not say the gateway of a network whose configuration
+    names none.
+    """
+    return str(_network_of(host)["Gateway"])
+
+
+def _network_of(host: str) -> dict[str, Any]:
     output = subprocess.run(["docker", "inspect", host], check=True, capture_output=True, text=True).stdout
-    return str(json.loads(output)[0]["NetworkSettings"]["IPAddress"])
+    found: dict[str, Any] = json.loads(output)[0]["NetworkSettings"]
+    return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.cookiejar
 import json
-import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 from apis import Grafana
+from estate import gateway_of
 from identity_provider import CLIENT_SECRET, Provider
 
 ROLES = {"GrafanaAdmin": ["root"], "Admin": ["platform team"], "Editor": ["dev's"], "Viewer": ["everybody"]}
@@ -70,11 +70,7 @@ def somebody(name: str, *groups: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def provider(deploy: Any, admin: Grafana) -> Iterator[Provider]:
     """A provider on this machine, which Grafana has been told of; afterwards Grafana is as it was."""
-    gateway = subprocess.run(
-        ["docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"],
-        check=True, capture_output=True, text=True,
-    ).stdout.strip()  # fmt: skip
-    found = Provider(gateway)
+    found = Provider(gateway_of("allin-grafana"))
     try:
         run = deploy("--diff", grafana_oidc=found.settings(roles=ROLES))
         assert run.code == 0, run.output
