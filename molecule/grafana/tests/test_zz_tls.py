@@ -1,4 +1,4 @@
-"""TLS of Grafana's own: what is encrypted, with which certificate, and how another one takes its place."""
+"""TLS of Grafana's own: what is encrypted, with which certificate, what replaces it, and how Prometheus asks."""
 
 from __future__ import annotations
 
@@ -12,26 +12,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from apis import get
+from apis import Prometheus, get
+from estate import run_playbook
+from waiting import eventually
 
 HOST = "allin-grafana"
 
 
-def certificate(folder: Path, address: str) -> dict[str, str]:
-    """Make a certificate for an address; return the role's variables."""
+def certificate(folder: Path, known: str) -> dict[str, str]:
+    """Make a certificate for `IP:<address>` or `DNS:<name>`, signed by itself; return the role's variables."""
     folder.mkdir()
     key, pem = folder / "key.pem", folder / "certificate.pem"
     subprocess.run(
         [
             *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-            *("-days", "2", "-subj", f"/CN={folder.name}", "-addext", f"subjectAltName=IP:{address}"),
+            *("-days", "2", "-subj", f"/CN={folder.name}", "-addext", f"subjectAltName={known}"),
             *("-keyout", str(key), "-out", str(pem)),
         ],
         check=True,
         capture_output=True,
     )
     return {
-        "grafana_root_url": f"https://{address}:3001/",
+        "grafana_root_url": f"https://{known.partition(':')[2]}:3001/",
         "grafana_tls_certificate": pem.read_text(),
         "grafana_tls_key": key.read_text(),
     }
@@ -56,7 +58,7 @@ def test_a_certificate_is_served_and_so_is_the_next_one(deploy: Any, host: Any, 
     """Prevents: cookies that travel in the clear, and a renewed certificate that nobody gets to see."""
     secure = url.replace("http:", "https:")
     address = secure.removeprefix("https://").partition(":")[0]
-    first, second = certificate(tmp_path / "first", address), certificate(tmp_path / "second", address)
+    first, second = (certificate(tmp_path / name, f"IP:{address}") for name in ("first", "second"))
 
     run = deploy("--diff", **first)
     assert run.code == 0, run.output
@@ -76,3 +78,32 @@ def test_a_certificate_is_served_and_so_is_the_next_one(deploy: Any, host: Any, 
 
     assert deploy().code == 0
     assert not host.file("/etc/grafana-secrets/tls-key.pem").exists
+
+
+def test_prometheus_scrapes_a_grafana_with_tls_and_a_path(
+    deploy: Any, host: Any, prometheus: Prometheus, tmp_path: Path
+) -> None:
+    """Prevents: GrafanaDown for ever. The certificate has a name, Prometheus asks an address, all is below a path."""
+
+    def scraped_from() -> str:
+        """Where a scrape has just succeeded."""
+        (one,) = [one for one in prometheus.api("targets")["activeTargets"] if one["labels"]["job"] == "grafana"]
+        return str(one["scrapeUrl"]) if one["health"] == "up" else one["lastError"]
+
+    def comes_to_be_scraped_from(end: str, **settings: str) -> None:
+        assert deploy(**settings).code == 0
+        rewired = run_playbook("playbooks/monitoring.yml", "--tags", "prometheus", "--extra-vars", json.dumps(settings))
+        assert rewired.code == 0, rewired.output
+        eventually(scraped_from, lambda url: url.endswith(end), within=30, what=f"a scrape of {end}")
+        eventually(lambda: prometheus.scalar('up{job="grafana"}'), lambda up: up == 1, within=30, what="a sample")
+
+    named = certificate(tmp_path / "named", "DNS:grafana.test")
+    named["grafana_root_url"] = "https://grafana.test/monitoring/"
+    comes_to_be_scraped_from(":3001/monitoring/metrics", **named)
+
+    authority = "/etc/ssl/certs/molecule-ca.pem"
+    host.check_output("echo %s > %s", named["grafana_tls_certificate"], authority)
+    comes_to_be_scraped_from(":3001/monitoring/metrics", grafana_tls_ca_file=authority, **named)
+
+    comes_to_be_scraped_from(":3001/metrics")
+    host.check_output("rm %s", authority)
