@@ -66,15 +66,26 @@ options:
       - V(previous) puts back the managed files of the tree that was live before the last switch; foreign files stay as
         they are now. The tree that was live is kept as RV(rejected) until the next switch and is never put back
         by the module, so a second call changes nothing and says so. Without a previous tree it is an error. All
-        other options but O(path) are ignored.
-      - Ask for V(previous) only when the O(state=present) of the same run reported a change and a previous tree.
+        other options but O(path) and O(until_proven) are ignored.
+      - Ask for V(previous) only when the O(state=present) of the same run reported a change and a previous tree; with
+        O(until_proven) a previous tree suffices.
+      - V(proven) deletes what is kept of earlier trees, the previous and the rejected one.
     type: str
-    choices: [present, previous]
+    choices: [present, previous, proven]
     default: present
   keep_previous:
     description: Whether to keep the tree that was live before the switch.
     type: bool
     default: true
+  until_proven:
+    description:
+      - For secrets, of which no copy shall stay. The previous tree is kept from the first switch until O(state=proven),
+        in a directory that root alone may enter.
+      - Switches in between leave it alone, also those of a later run after one that was cut off. So it remains the tree
+        with which the service last proved that it works.
+      - With O(state=previous), what that replaces is deleted instead of kept.
+    type: bool
+    default: false
 notes:
   - Runs at once on the same parent directory wait for each other, for two minutes at most.
   - Where the filesystem cannot exchange two directories, two renames are used. Between them O(path) is missing for some
@@ -111,6 +122,20 @@ EXAMPLES = r"""
     path: /etc/prometheus
     state: previous
   when: tree is changed and tree.previous is not none
+
+- name: Write the secrets, and keep the former ones until the service has proved that it works
+  config_tree:
+    path: /etc/prometheus-secrets
+    group: prometheus
+    files: "{{ prometheus_secrets }}"
+    until_proven: true
+  no_log: true
+  diff: false
+
+- name: Keep no copy of the former secrets
+  config_tree:
+    path: /etc/prometheus-secrets
+    state: proven
 
 - name: Accept a tree only if the checker is silent
   config_tree:
@@ -155,6 +180,12 @@ previous:
   description: The tree that O(state=previous) would put back, or none.
   returned: success
   type: str
+unproven:
+  description:
+    - With O(until_proven), whether an earlier run changed the tree and never came to O(state=proven). What is live may
+      never have been read.
+  returned: success
+  type: bool
 rejected:
   description: The tree that O(state=previous) replaced, kept to be looked at until the next switch, or none.
   returned: success
@@ -943,6 +974,7 @@ class Journal:
     placed_files: list[str]
     placed_directories: list[str]
     summary: dict[str, Any]  # what the interrupted run would have reported
+    until_proven: bool = False
 
 
 class Switcher:
@@ -1058,7 +1090,9 @@ class Switcher:
         if journal and self._id(self.live) == journal.id:
             old = next((tree for tree in (self.staged, self.parked) if lstat(tree)), None)
             if journal.operation == "previous":
-                return self.live, None, old or rejected, journal.summary
+                return self.live, None, None if journal.until_proven else old or rejected, journal.summary
+            if journal.until_proven:
+                return self.live, previous or old, None, journal.summary
             return self.live, (old or previous) if journal.keep_previous else None, None, journal.summary
         if journal and lstat(self.live) is None and lstat(self.parked):
             return self.parked, previous, rejected, None
@@ -1068,8 +1102,10 @@ class Switcher:
 
     def switch(self, journal: Journal) -> str:
         """Make the staged tree the live one and return how; what is live is complete at any time."""
-        self.store.mkdir(mode=0o711, exist_ok=True)
-        self.store.chmod(0o711)  # whatever the umask is: the previous tree shall be as reachable as the live one
+        mode = 0o700 if journal.until_proven else 0o711
+        self.store.mkdir(mode=mode, exist_ok=True)
+        # Whatever the umask is: the previous tree shall be as reachable as the live one, unless it is of secrets.
+        self.store.chmod(mode)
         sync_directory(self.parent)
         replaces = lstat(self.live) is not None
         if not replaces:
@@ -1127,8 +1163,11 @@ class Switcher:
             if journal.method == "exchange":
                 self._keep(self.staged, self._reconcile(self.staged, self.live, journal))
             kept = self.rejected if journal.operation == "previous" else self.previous
-            self._discard(kept)
-            self.staged.rename(kept)
+            if journal.until_proven and (kept == self.rejected or lstat(self.previous)):
+                self._discard(self.staged)
+            else:
+                self._discard(kept)
+                self.staged.rename(kept)
         if journal.operation == "previous":
             self._discard(self.previous)  # it is live now; a second rollback must not find it
         else:
@@ -1142,6 +1181,13 @@ class Switcher:
         # Last of all: as long as it is there, a run that is killed before it could report is reported by the next one.
         self._end_journal()
         self._remove_store()
+
+    def forget(self) -> None:
+        """Delete what is kept of earlier trees. Only without a journal."""
+        for tree in (self.previous, self.rejected):
+            self._discard(tree)
+        sync_directory(self.store)
+        self._tidy()
 
     # -- foreign files that changed between staging and switch
 
@@ -1360,6 +1406,7 @@ class Request:
     account: Account
     validators: list[Validator]
     keep_previous: bool
+    until_proven: bool
     check_mode: bool
     with_diff: bool
 
@@ -1367,9 +1414,10 @@ class Request:
 def parse_request(parameters: dict[str, Any], check_mode: bool, with_diff: bool) -> Request:
     """Return the parsed parameters; raise TreeError for those that make no sense."""
     path = find_directory(parameters["path"])
-    if parameters["state"] == "previous":
+    until_proven = parameters["until_proven"]
+    if parameters["state"] != "present":
         account = Account(0, 0, "root", "root")
-        return Request(path, "previous", {}, 0, account, [], True, check_mode, with_diff)
+        return Request(path, parameters["state"], {}, 0, account, [], True, until_proven, check_mode, with_diff)
     account = find_account(parameters["owner"], parameters["group"], check_mode)
     file_mode = parse_mode(parameters["file_mode"], "file_mode")
     return Request(
@@ -1379,7 +1427,8 @@ def parse_request(parameters: dict[str, Any], check_mode: bool, with_diff: bool)
         dir_mode=parse_mode(parameters["dir_mode"], "dir_mode"),
         account=account,
         validators=parse_validators(parameters["validate"]),
-        keep_previous=parameters["keep_previous"],
+        keep_previous=parameters["keep_previous"] or until_proven,
+        until_proven=until_proven,
         check_mode=check_mode,
         with_diff=with_diff,
     )
@@ -1424,6 +1473,7 @@ def converge(request: Request, switcher: Switcher, warnings: list[str]) -> dict[
         **{name: (unreported or {}).get(name, []) for name in LISTS},
         "validated": False,
         "previous": str(switcher.previous) if previous else None,
+        "unproven": request.until_proven and request.state == "present" and previous is not None,
         "rejected": str(switcher.rejected) if rejected else None,
         "switch": "none",
         "recovered": unreported is not None,
@@ -1431,6 +1481,8 @@ def converge(request: Request, switcher: Switcher, warnings: list[str]) -> dict[
     }
     if unreported is not None:
         result["msg"] = "The switch of an earlier, interrupted run is complete now; reload the service."
+    if request.state == "proven":
+        return forget(request, switcher, result)
     if request.state == "present":
         if owned and nothing_to_do(live, request.files, request.dir_mode, request.account, owned):
             return result
@@ -1438,7 +1490,7 @@ def converge(request: Request, switcher: Switcher, warnings: list[str]) -> dict[
         plan = plan_present(request.files, request.dir_mode, request.account, snapshot, owned or NOTHING, request.path)
     else:
         if previous is None:
-            if rejected is None:
+            if rejected is None and not (request.until_proven and unreported):
                 raise TreeError(f"There is no previous tree of {request.path} that could be put back.")
             if unreported is None:
                 result["msg"] = f"The previous tree is back already; the rejected one is {switcher.rejected}."
@@ -1460,13 +1512,29 @@ def converge(request: Request, switcher: Switcher, warnings: list[str]) -> dict[
     stage_and_switch(request, switcher, live, snapshot, owned or NOTHING, plan, result, warnings)
     if request.state == "previous":
         result.update(msg=f"The previous tree {'would be' if request.check_mode else 'is'} back.", previous=None)
-        result["rejected"] = str(switcher.rejected) if snapshot else None
+        result["rejected"] = str(switcher.rejected) if snapshot and not request.until_proven else None
     else:
         result.update(msg=f"The new tree {'would be' if request.check_mode else 'is'} live.", rejected=None)
         kept = request.keep_previous and (snapshot or previous)
         result["previous"] = str(switcher.previous) if kept else None
         if result["adopted"] and not request.keep_previous:
             warnings.append(f"Taken over, no copy kept (keep_previous: false): {', '.join(result['adopted'])}.")
+    return result
+
+
+def forget(request: Request, switcher: Switcher, result: dict[str, Any]) -> dict[str, Any]:
+    """Delete what is kept of earlier trees and return the result."""
+    if result["previous"] or result["rejected"]:
+        if not request.check_mode:
+            switcher.forget()
+        result.update(
+            changed=True,
+            previous=None,
+            rejected=None,
+            msg=f"Nothing {'would be' if request.check_mode else 'is'} kept of earlier trees.",
+        )
+    elif not result["recovered"]:
+        result["msg"] = "Nothing is kept of earlier trees."
     return result
 
 
@@ -1504,6 +1572,7 @@ def stage_and_switch(
                 placed_files=sorted(plan.files),
                 placed_directories=sorted(plan.directories),
                 summary={name: result[name] for name in LISTS},
+                until_proven=request.until_proven,
             )
             result["switch"] = switcher.switch(journal)
     finally:
@@ -1520,8 +1589,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "file_mode": {"type": "raw", "default": "0640"},
     "dir_mode": {"type": "raw", "default": "0750"},
     "validate": {"type": "list", "elements": "raw", "default": []},
-    "state": {"type": "str", "choices": ["present", "previous"], "default": "present"},
+    "state": {"type": "str", "choices": ["present", "previous", "proven"], "default": "present"},
     "keep_previous": {"type": "bool", "default": True},
+    "until_proven": {"type": "bool", "default": False},
 }
 
 

@@ -501,6 +501,7 @@ def test_a_mount_point_is_refused(path: Path, module: ModuleType, monkeypatch: p
             "dir_mode": "0750",
             "validate": [],
             "keep_previous": True,
+            "until_proven": False,
         },
         False,
         False,
@@ -643,16 +644,18 @@ def drifted(path: Path) -> None:
     (path / "rules/a.yml").write_text("by hand")
 
 
-@pytest.mark.parametrize("state", ["present", "previous"])
+@pytest.mark.parametrize("state", ["present", "previous", "proven"])
 @pytest.mark.parametrize("keep_previous", [True, False])
+@pytest.mark.parametrize("until_proven", [False, True])
 @pytest.mark.parametrize("setup", [nothing, installed, switched, undone, distribution, drifted])
 def test_check_mode_is_exact(
-    path: Path, driver: Driver, setup: Callable[[Path], None], state: str, keep_previous: bool
+    path: Path, driver: Driver, setup: Callable[[Path], None], state: str, keep_previous: bool, until_proven: bool
 ) -> None:
     """The same report as a real run that follows, and nothing left behind."""
     setup(path)
     before = surroundings(path)
     more: dict[str, Any] = {"files": TWO, "state": state, "keep_previous": keep_previous, "validate": ["ls %s"]}
+    more["until_proven"] = until_proven
     foreseen = driver.ask(arguments(path, **more, check=True))["result"]
     assert surroundings(path) == before
     result = driver.ask(arguments(path, **more))["result"]
@@ -794,6 +797,55 @@ def test_keep_previous_off(path: Path) -> None:
     result = succeed(path, ONE, keep_previous=False)
     assert result["previous"] is None
     assert [entry.name for entry in path.parent.iterdir()] == ["app"]
+
+
+# -- until the service has proved that it works
+
+
+def test_what_last_worked_is_kept_until_the_service_has_proved_itself(path: Path) -> None:
+    """Also over further switches: what a run that was cut off has left may never have worked."""
+    secret: dict[str, Any] = {"until_proven": True}
+    first = succeed(path, ONE, **secret)
+    assert (first["previous"], first["unproven"]) == (None, False)
+    second = succeed(path, TWO, **secret)
+    assert (second["previous"], second["unproven"]) == (str(store_of(path) / "previous"), False)
+    assert store_of(path).stat().st_mode & 0o777 == 0o700
+
+    third = succeed(path, {"main.yml": "third"}, **secret)
+    assert third["unproven"]
+    again = succeed(path, {"main.yml": "third"}, **secret)
+    assert (again["changed"], again["unproven"]) == (False, True)
+    assert tree(store_of(path) / "previous") == ONE
+
+    back = succeed(path, state="previous", **secret)
+    assert (back["previous"], back["rejected"]) == (None, None)
+    assert tree(path) == ONE
+    assert [entry.name for entry in path.parent.iterdir()] == ["app"]
+    assert not succeed(path, ONE, **secret)["unproven"]
+
+
+def test_nothing_is_kept_of_a_tree_that_is_proven(path: Path) -> None:
+    succeed(path, ONE, until_proven=True)
+    succeed(path, TWO, until_proven=True)
+    before = surroundings(path)
+    assert succeed(path, state="proven", check=True)["changed"]
+    assert surroundings(path) == before
+    proven = succeed(path, state="proven")
+    assert (proven["changed"], proven["previous"], proven["rejected"]) == (True, None, None)
+    assert tree(path) == TWO
+    assert [entry.name for entry in path.parent.iterdir()] == ["app"]
+    assert not succeed(path, state="proven")["changed"]
+    assert "There is no previous tree" in refuse(path, state="previous", until_proven=True)
+
+
+def test_an_attempt_cut_off_and_taken_back_in_the_inventory_counts_as_unproven(path: Path) -> None:
+    """The service may run with what was live in between."""
+    succeed(path, ONE, until_proven=True)
+    succeed(path, TWO, until_proven=True)
+    succeed(path, ONE, until_proven=True)
+    assert succeed(path, ONE, until_proven=True)["unproven"]
+    succeed(path, state="proven")
+    assert not succeed(path, ONE, until_proven=True)["unproven"]
 
 
 # -- at once, quick, quiet
@@ -961,4 +1013,5 @@ def test_the_documentation_is_complete(module: ModuleType, tmp_path: Path) -> No
     spec = {name: option.get("default") for name, option in module.ARGUMENTS.items()}
     assert {name: option.get("default") for name, option in document["doc"]["options"].items()} == spec
     assert yaml.safe_load(module.EXAMPLES)
-    assert set(document["return"]) == {*LISTS, "validated", "previous", "rejected", "switch", "recovered", "msg"}
+    returned = {*LISTS, "validated", "previous", "unproven", "rejected", "switch", "recovered", "msg"}
+    assert set(document["return"]) == returned

@@ -198,6 +198,47 @@ def test_killed_at_each_step_of_a_rollback(path: Path, driver: Driver, exchange_
     assert all(seen["seen"]), seen
 
 
+@METHODS
+def test_killed_at_each_step_with_secrets(path: Path, driver: Driver, exchange_error: str) -> None:
+    """What last worked is neither lost nor replaced by what never did; the next run says that something is open."""
+    how = {"exchange_error": exchange_error}
+    secret: dict[str, Any] = {"until_proven": True}
+    old, new, newer = (arguments(path, files, **secret) for files in (OLD, NEW, {"main.yml": "newer\n"}))
+    back, proven = arguments(path, state="previous", **secret), arguments(path, state="proven")
+    previous = store_of(path) / "previous"
+    driver.run(old, **how)
+    for second in (new, newer):
+        number = 0
+        while True:
+            number += 1
+            if second is newer:
+                driver.run(new, **how)
+            answer = driver.ask(second, kill_at=number, **how)
+            if not answer["signal"]:
+                break
+            foreseen = driver.run({**second, "_ansible_check_mode": True}, **how)
+            result = driver.run(second, **how)
+            assert (result["changed"] or result["unproven"]) == (foreseen["changed"] or foreseen["unproven"])
+            assert result["changed"] or result["unproven"], number
+            assert result["previous"] == str(previous)
+            assert managed(previous) == OLD
+            assert store_of(path).stat().st_mode & 0o777 == 0o700
+            assert leftovers(path) == set(), number
+
+            if number % 2:
+                driver.ask(proven, kill_at=number // 2, **how)
+                driver.run(proven, **how)
+                driver.run(old, **how)
+                driver.run(proven, **how)
+            else:
+                driver.ask(back, kill_at=number // 2, **how)
+                if managed(path) != OLD or store_of(path).exists():
+                    driver.run(back, **how)
+            assert managed(path) == OLD
+            assert [entry.name for entry in path.parent.iterdir()] == [path.name], number
+        driver.run(back, **how)
+
+
 def test_killed_at_each_step_of_a_first_install(path: Path, driver: Driver) -> None:
     number, unreported = 0, 0
     new = arguments(path / "deep" / "tree", NEW)
