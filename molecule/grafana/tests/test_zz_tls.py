@@ -76,6 +76,19 @@ def test_a_certificate_is_served_and_so_is_the_next_one(deploy: Any, host: Any, 
         sign_in(secure, first["grafana_tls_certificate"])
     assert deploy(**second).changed(HOST) == 0
 
+    # A renewed certificate with the key of the one before.
+    mixed = {**first, "grafana_tls_key": second["grafana_tls_key"]}
+    broken = deploy("--diff", "-vvv", grafana_ready_timeout_seconds=20, **mixed)
+    assert broken.code != 0
+    assert "What ran before was put back and answers" in broken.output
+    assert "Put back: the former secrets." in broken.output
+    assert "molecule-admin-password" not in broken.output
+    for name in ("first", "second"):
+        assert (tmp_path / name / "key.pem").read_text().splitlines()[1] not in broken.output
+    assert sign_in(secure, second["grafana_tls_certificate"]).secure
+    assert not host.file("/etc/.grafana-secrets.config_tree").exists
+    assert deploy(**second).changed(HOST) == 0
+
     assert deploy().code == 0
     assert not host.file("/etc/grafana-secrets/tls-key.pem").exists
 
