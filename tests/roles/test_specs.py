@@ -24,6 +24,10 @@ def options(role: Path) -> dict[str, Any]:
     return found
 
 
+# managed_service is told by its callers.
+PINNED = [role for role in ROLES if f"{role.name}_archive_sha256" in load(role / "defaults/main.yml")]
+
+
 def test_every_role_has_a_specification() -> None:
     everything = {path for path in Path(__file__).parents[2].glob("roles/*") if path.is_dir()}
     assert everything == set(ROLES)
@@ -76,3 +80,12 @@ def test_every_role_has_a_readme_of_one_screen(role: Path) -> None:
     lines = (role / "README.md").read_text().splitlines()
     assert lines[0] == f"# {role.name}"
     assert 10 <= len(lines) <= 60
+
+
+@pytest.mark.parametrize("role", PINNED, ids=lambda role: role.name)
+def test_the_default_version_is_pinned_for_both_architectures(role: Path) -> None:
+    """Prevents: a first deployment with the defaults that stops for want of a pin."""
+    version = load(role / "defaults/main.yml")[f"{role.name}_version"]
+    pins = load(role / "vars/main.yml")[f"__{role.name}_checksums"]
+    assert set(pins[version]) == {"amd64", "arm64"}
+    assert all(len(pin) == 64 for ones in pins.values() for pin in ones.values())
