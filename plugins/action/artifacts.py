@@ -36,7 +36,8 @@ options:
   files:
     description:
       - Further artifacts, each with C(url), C(sha256), C(file) where the address does not end in it, and for messages
-        C(role), C(version), C(architecture) and C(pin), the setting that has the SHA-256.
+        C(role), C(version), C(architecture), C(pin), the setting that has the SHA-256, C(sums), where upstream
+        publishes it, and C(checksums), the role's pins by version and architecture.
     type: list
     elements: dict
     default: []
@@ -67,8 +68,9 @@ EXAMPLES = r"""
 RETURN = r"""
 artifacts:
   description:
-    - What is wanted, each with C(role), C(version), C(architecture), C(file), C(sha256), C(pin), C(hosts), C(optional),
-      C(found), C(path) where it is on the controller, and C(looked), a list of C(place) and C(said).
+    - What is wanted, each with C(role), C(version), C(architecture), C(file), C(sha256), C(pin), C(has_pin), C(sums),
+      where upstream publishes the SHA-256, C(pinned), versions that have a pin, C(hosts), C(optional), C(found),
+      C(path) where it is on the controller, and C(looked), a list of C(place) and C(said).
   type: list
   elements: dict
   returned: always
@@ -123,6 +125,8 @@ class Wanted:
         hosts: who needs it; empty for a file that belongs to no host.
         optional: whether those hosts may go without.
         pin: the setting that has its SHA-256.
+        sums: where upstream publishes it; empty where that is not known.
+        pinned: versions that the role has a pin for, on this architecture.
         looked: place -> what was there, in the order in which they were looked at.
     """
 
@@ -136,6 +140,8 @@ class Wanted:
     mirror: str = ""
     downloads: str = DEFAULT_DOWNLOADS
     pin: str = ""
+    sums: str = ""
+    pinned: list[str] = field(default_factory=list)
     optional: bool = False
     hosts: list[str] = field(default_factory=list)
     found: bool = False
@@ -167,9 +173,14 @@ class Wanted:
             yield "folder (artifacts_dir)", Path(self.folder).expanduser() / self.file
         yield "earlier downloads", Path(self.downloads).expanduser() / self.file
 
+    @property
+    def has_pin(self) -> bool:
+        """Whether its SHA-256 is known."""
+        return bool(SHA256.fullmatch(self.sha256))
+
     def look_here(self) -> bool:
         """Look for it on the controller; say whether it is there, and as pinned."""
-        if not SHA256.fullmatch(self.sha256):
+        if not self.has_pin:
             self.refused = True
             self.looked.append(
                 (
@@ -218,6 +229,9 @@ class Wanted:
             "file": self.file,
             "sha256": self.sha256,
             "pin": self.pin,
+            "has_pin": self.has_pin,
+            "sums": shown(self.sums),
+            "pinned": self.pinned,
             "hosts": self.hosts,
             "optional": self.optional,
             "found": self.found,
@@ -562,13 +576,16 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         for key in ("url", "sha256"):
             if key not in one:
                 raise AnsibleActionFail(f"artifacts: files: {dict(one)} has no `{key}`.")
+        architecture = str(one.get("architecture", ""))
         return Wanted(
             file=str(one.get("file") or Path(urlsplit(str(one["url"])).path).name),
             url=str(one["url"]).strip(),
             sha256=str(one["sha256"]),
             role=str(one.get("role", "")),
             version=str(one.get("version", "")),
-            architecture=str(one.get("architecture", "")),
+            architecture=architecture,
+            sums=str(one.get("sums", "")).strip().replace("{arch}", architecture),
+            pinned=versions(one.get("checksums") or {}, architecture),
             pin=str(one.get("pin") or f"{one.get('role', '')}_archive_sha256"),
             folder=arguments["folder"],
             mirror=arguments["mirror"],
@@ -599,6 +616,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 facts = known.get("ansible_facts") or {}
                 machine = str(facts.get("architecture") or settings.get("allin_architecture", DEFAULT_ARCHITECTURE))
                 pins = settings.get(f"__{role}_archive_sha256", {})
+                checksums = settings.get(f"__{role}_checksums", {})
+                sums = str(settings.get(f"__{role}_sums_url", "")).strip()
                 for architecture in architectures or [ARCHITECTURES.get(machine, machine)]:
                     url = str(settings.get(f"{role}_archive_url")).strip().replace("{arch}", architecture)
                     found.append(
@@ -609,6 +628,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                             version=str(settings.get(f"{role}_version")),
                             architecture=architecture,
                             pin=f"{role}_archive_sha256",
+                            sums=sums.replace("{arch}", architecture),
+                            pinned=versions(checksums, architecture),
                             hosts=[host],
                             **common,
                         )
@@ -628,6 +649,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         return dict(self._loader.load_from_file(str(path), unsafe=True, trusted_as_template=True) or {})
 
 
+def versions(checksums: Mapping[str, Mapping[str, str]], architecture: str) -> list[str]:
+    """Return the versions that have a pin for an architecture."""
+    return [str(version) for version, pins in checksums.items() if architecture in pins]
+
+
 def complaint(one: Wanted) -> str:
     """Return the message about an artifact that cannot be had."""
     place, said = one.looked[-1]
@@ -637,10 +663,15 @@ def complaint(one: Wanted) -> str:
             f"{one.pin} if you meant to install this one."
         )
     if place.startswith("pin"):
+        published = f"; upstream publishes it at {shown(one.sums)}" if one.sums else ""
+        other = (
+            f", or take a version that the role pins, {one.role}_version: {' or '.join(one.pinned)}"
+            if one.pinned
+            else ""
+        )
         return (
             f"No SHA-256 is known for {one.role} {one.version} on {one.architecture}. Write it as "
-            f"{one.role}_archive_sha256: {{{one.architecture}: <64 hex digits of {one.file}>}}, or take a version that "
-            f"the role pins (roles/{one.role}/vars/main.yml)."
+            f"{one.pin}: {{{one.architecture}: <64 hex digits of {one.file}>}}{published}{other}."
         )
     looked = "; ".join(f"{place}: {said}" for place, said in one.looked)
     return f"{one.file} is not to be had. Nothing was unpacked. {looked}."

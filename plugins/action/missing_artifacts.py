@@ -134,6 +134,34 @@ def ways(missing: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def cures(missing: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what to do: write a pin where there is none, which no folder replaces, and the ways to supply the rest."""
+    unpinned = [one for one in missing if not one.get("has_pin", True)]
+    pinned = [one for one in missing if one not in unpinned]
+    return pins(unpinned) + [""] * bool(unpinned and pinned) + (ways(pinned) if pinned else [])
+
+
+def pins(missing: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what to write for the ones that nothing is compared with: no place is asked for them."""
+    found: list[str] = []
+    seen: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for one in missing:
+        seen.setdefault((str(one["role"]), str(one["version"]), str(one["pin"])), []).append(one)
+    for (role, version, pin), ones in seen.items():
+        architectures = sorted({str(one["architecture"]) for one in ones})
+        found.append(
+            f"What has no SHA-256 is asked for nowhere. For {role} {version} write in the inventory "
+            f"{pin}: {{{', '.join(f'{architecture}: <64 hex digits>' for architecture in architectures)}}}"
+        )
+        if published := sorted({str(one["sums"]) for one in ones if one["sums"]}):
+            found += [f"  upstream publishes it: {address}" for address in published]
+        else:
+            found.append("  upstream publishes none: take what sha256sum says of a file that you trust")
+        both = [version for version in ones[0]["pinned"] if all(version in one["pinned"] for one in ones)]
+        found += [f"  or take a version that has its SHA-256 here: {role}_version: {version}" for version in both]
+    return found
+
+
 def why(one: Mapping[str, Any]) -> str:
     """Return in one line why a host goes without."""
     return "; ".join(f"{look['place']}: {look['said']}" for look in one["looked"])
@@ -181,5 +209,5 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         result = {"changed": False, "left_out": left_out, "missing": [one["file"] for one in missing]}
         if missing:
             head = f"{counted(missing)} nowhere to be had. No host was changed."
-            return {**result, "failed": True, "msg": "\n".join([head, "", *table(missing), "", *ways(missing)])}
+            return {**result, "failed": True, "msg": "\n".join([head, "", *table(missing), "", *cures(missing)])}
         return result

@@ -15,7 +15,7 @@ from ansible.errors import AnsibleActionFail
 
 from plugins.action import artifacts
 from plugins.action.artifacts import INDEX, SUMS, MissingError, Wanted, collect, download, fetch, find, merged
-from plugins.action.missing_artifacts import lacking, table, ways
+from plugins.action.missing_artifacts import cures, lacking, table, ways
 from plugins.callback.left_out import lines
 
 CONTENT = bytes(range(256)) * 4096
@@ -204,6 +204,12 @@ def test_nothing_is_taken_without_a_pin(server: Server, tmp_path: Path) -> None:
     assert not one.found
     assert one.looked == [("pin (prometheus_archive_sha256)", "no SHA-256 is known for 3.14.0 on amd64")]
     assert "prometheus_archive_sha256: {amd64: <64 hex digits of" in artifacts.complaint(one)
+    known = wanted(
+        tmp_path, sha256="", sums="https://user:secret@example.com/sha256sums.txt", pinned=["3.13.0", "3.15.0"]
+    )
+    find([known])
+    assert "publishes it at https://example.com/sha256sums.txt" in artifacts.complaint(known)
+    assert "prometheus_version: 3.13.0 or 3.15.0" in artifacts.complaint(known)
 
 
 def test_a_password_in_an_address_is_not_shown(server: Server, tmp_path: Path) -> None:
@@ -404,6 +410,36 @@ def test_the_ways_name_what_can_be_written(tmp_path: Path) -> None:
     grafana = "\n".join(ways([looked(tmp_path, role="grafana")]))
     assert "install_method" not in grafana
     assert "grafana_version" in grafana
+
+
+def test_without_a_pin_it_says_what_to_write(tmp_path: Path) -> None:
+    """Prevents: ways to supply an archive that all end at the same missing pin."""
+    sums = "https://dl.example.com/grafana-12.9.9.linux-{}.tar.gz.sha256"
+    unpinned = [
+        looked(
+            tmp_path, role="grafana", version="12.9.9", sha256="", pin="grafana_archive_sha256",
+            architecture=architecture, file=f"grafana-{architecture}.tar.gz", sums=sums.format(architecture),
+            pinned=pinned,
+        )
+        for architecture, pinned in (("arm64", ["12.4.2"]), ("amd64", ["12.4.2", "12.4.1"]))
+    ]  # fmt: skip
+    text = "\n".join(cures(unpinned))
+    for words in (
+        "grafana_archive_sha256: {amd64: <64 hex digits>, arm64: <64 hex digits>}",
+        sums.format("amd64"),
+        sums.format("arm64"),
+        "grafana_version: 12.4.2",
+    ):
+        assert words in text
+    # It has no pin for one of them.
+    assert "12.4.1" not in text
+    assert "artifacts.yml" not in text
+    both = "\n".join(cures([*unpinned, looked(tmp_path)]))
+    assert "grafana_archive_sha256: {" in both
+    assert "prometheus_install_method: package" in both
+    assert "grafana_version: 12.4.2" in both
+    nobody = "\n".join(cures([looked(tmp_path, sha256="")]))
+    assert "sha256sum" in nobody
 
 
 def test_the_last_lines_say_what_is_not_there_and_why() -> None:

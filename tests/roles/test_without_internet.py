@@ -110,6 +110,23 @@ def test_what_is_missing_stops_the_run_with_one_table(estate: Estate) -> None:
         assert way in done.stdout
 
 
+@pytest.mark.parametrize("playbook", ["resolve_artifacts", "artifacts"])
+def test_a_version_without_a_pin_says_what_to_write(estate: Estate, upstream: str, playbook: str) -> None:
+    """Prevents: a first deployment that stops, with a list of ways none of which leads on."""
+    into = str(estate.folder / "filled")
+    settings = {"node_exporter_version": "1.99.0", "node_exporter_archive_sha256": {}, "artifact_mirror_url": upstream}
+    done = estate.run(f"playbooks/{playbook}.yml", artifacts_dir=into, **settings)
+    assert done.returncode != 0
+    for words in (
+        "no SHA-256 is known for 1.99.0 on arm64",
+        "node_exporter_archive_sha256: {amd64: <64 hex digits>, arm64: <64 hex digits>}",
+        "https://github.com/prometheus/node_exporter/releases/download/v1.99.0/sha256sums.txt",
+        "node_exporter_version: 1.11.1",
+    ):
+        assert words in done.stdout
+    assert "ways to supply" not in done.stdout
+
+
 def test_preflight_and_the_whole_site_begin_with_it() -> None:
     for playbook in ("playbooks/preflight.yml", "site.yml"):
         listed = subprocess.run(
