@@ -37,6 +37,21 @@ OIDC = {
 
 PLATFORM = {"client_id": "SECRET-id", "client_secret": "SECRET"}
 
+# What a check might take for a mistake.
+FITTING: dict[str, dict[str, Any]] = {
+    "grafana": {
+        "grafana_settings": {
+            "auth": {"disable_login_form": True, "disable_login": False},
+            "auth.basic": {"enabled": True},
+            "auth.anonymous": None,
+        },
+        "grafana_users": [
+            {"login": "anna"},
+            {"login": "otto", "password": "SECRET-password", "update_password": "on_create"},
+        ],
+    }
+}
+
 # role, what is set, what the message must contain: the variable, and an example of what to write
 CASES: list[tuple[str, dict[str, Any], list[str]]] = [
     # a wrong type
@@ -206,6 +221,23 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
         ["/nonexistent", "grafana_dashboards_extra"],
     ),
     ("grafana", {"grafana_settings": {"server": {"domain": ["x"]}}}, ["grafana_settings", "server.domain"]),
+    # Grafana: settings that keep the role itself out
+    ("grafana", {"grafana_settings": {"auth.basic": {"enabled": False}}}, ["auth.basic", "disable_login_form: true"]),
+    ("grafana", {"grafana_settings": {"auth.basic": {"enabled": "No"}}}, ["auth.basic", "disable_login_form: true"]),
+    ("grafana", {"grafana_settings": {"auth": {"disable_login": True}}}, ["disable_login,", "disable_login_form"]),
+    (
+        "grafana",
+        {"grafana_settings": {"security": {"disable_initial_admin_creation": True}}},
+        ["disable_initial_admin_creation", "disable_login_form: true"],
+    ),
+    (
+        "grafana",
+        {
+            "grafana_settings": {"auth": {"disable_login_form": True}},
+            "grafana_users": [{"login": "anna", "password": "SECRET-password"}],
+        },
+        ["disable_login_form", "grafana_users", "update_password: on_create"],
+    ),
     # a misspelled variable, and a template that refers to nothing
     ("prometheus", {"prometheus_retention_tme": "30d"}, ["prometheus_retention_tme", "prometheus_retention_time"]),
     ("alertmanager", {"alertmanager_slack_chanel": "#x"}, ["alertmanager_slack_chanel", "alertmanager_slack_channel"]),
@@ -232,7 +264,7 @@ def inventory() -> dict[str, Any]:
     for number, (role, settings, _) in enumerate(CASES):
         groups.setdefault(role, {"hosts": {}})["hosts"][f"case{number}"] = settings
     for role, group in groups.items():
-        group["hosts"][f"good-{role}"] = {}
+        group["hosts"][f"good-{role}"] = FITTING.get(role, {})
     wanted = {"ansible_host": "192.0.2.99", "ansible_ssh_common_args": "-oConnectTimeout=1"}
     return {"all": {"vars": GOOD | wanted, "children": groups}}
 
