@@ -148,6 +148,13 @@ def test_cookies_go_over_tls_alone_where_people_come_over_tls(plain: Rendered, f
     assert full.ini.getboolean("server", "serve_from_sub_path")
 
 
+def test_a_certificate_that_is_renewed_on_the_host_is_read_again(plain: Rendered, full: Rendered) -> None:
+    """Prevents: a Grafana that serves what has expired, although its file was renewed in time."""
+    assert full.ini["server"]["certs_watch_interval"] == "1m"
+    assert "certs_watch_interval" not in plain.ini["server"]
+    assert "server/certs_watch_interval" in (ROOT / "tests/roles/grafana-12.4-settings.txt").read_text().split()
+
+
 def test_no_secret_is_outside_of_its_file(full: Rendered) -> None:
     """Prevents: a password in a file that is shown in a diff."""
     assert "SECRET" not in full.text
