@@ -95,6 +95,8 @@ Spec = Mapping[str, Any]
 PathPart = str | int
 HIDDEN = "the secret value (not shown)"
 SHOWN_LENGTH = 80
+FEW_NAMES = 4
+"""As many are named, where a name is close to none of them."""
 
 
 # Formats: each check returns what is wrong, to be put behind the value, or nothing. It never repeats the value.
@@ -371,6 +373,25 @@ def check_system_user(value: object) -> str | None:
     return "is not the name of an account (small letters, digits, _ and -, at most 32, not starting with a digit)"
 
 
+def as_name(value: object) -> str:
+    """Return a text, or a number as one; an empty text for anything else."""
+    return str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+
+
+def check_grafana_uid(value: object) -> str | None:
+    """Name of a folder, or of what else Grafana knows by a name that stays."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", as_name(value)):
+        return "is not a uid of Grafana's (letters, digits, _ and -, at most 40)"
+    return "is Grafana's own uid" if value in ("general", "sharedwithme") else None
+
+
+def check_name_of_file(value: object) -> str | None:
+    """Name that becomes a part of a file's name, with a dot behind it."""
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", as_name(value)):
+        return None
+    return "is not a name for a file (letters, digits, _ and -, starting with a letter or digit)"
+
+
 PLACEHOLDER = re.compile(
     r"""
       (?:change|replace|fill|insert|put)[-_ ]?(?:me|this|it|with|here|in)(?![a-z])
@@ -493,6 +514,8 @@ FORMATS: dict[str, Format] = {
     "password": Format(check_password, "correct-horse-battery-staple"),
     "fernet_key": Format(check_fernet_key, "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="),
     "cache_url": Format(check_cache_url, "redis://127.0.0.1:6379/0"),
+    "grafana_uid": Format(check_grafana_uid, "payments"),
+    "name_of_file": Format(check_name_of_file, "deploy"),
     "not_placeholder": Format(check_not_placeholder, "", demands=True),
     "not_placeholder_list": Format(check_not_placeholder_list, "", whole=True, demands=True),
 }
@@ -901,7 +924,10 @@ def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
     """
     endings = sorted(other.removeprefix(prefix) for other in known)
     close = difflib.get_close_matches(name.removeprefix(prefix), endings, n=1, cutoff=0.6)
-    return f", did you mean {prefix}{close[0]}?" if close else ", and close to no setting that there is; delete it"
+    if close:
+        return f", did you mean {prefix}{close[0]}?"
+    few = f" ({', '.join(endings)})" if not prefix and len(endings) <= FEW_NAMES else ""
+    return f", and close to no setting that there is{few}; delete it"
 
 
 def fits_choices(option: Spec, value: object) -> bool:

@@ -365,7 +365,8 @@ CASES = [
             "demo_jobs[0].port: 0 is out of range, a port is 1 to 65535. Write for example: demo_jobs: [{port: 9090}]",
             "demo_jobs[1].name: required, and not set. Write for example: demo_jobs: [{name: node}]",
             "demo_jobs[1].port: [1] is a list, not a whole number. Write for example: demo_jobs: [{port: 9090}]",
-            "demo_jobs[2].zzzz: unknown, and close to no setting that there is; delete it",
+            "demo_jobs[2].zzzz: unknown, and close to no setting that there is (name, port, protocol, scheme); "
+            "delete it",
             "demo_jobs[2].protocol: 'ftp' is not one of: http, https. Write for example: demo_jobs: [{protocol: http}]",
         ],
     ),

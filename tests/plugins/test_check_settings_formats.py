@@ -33,6 +33,8 @@ GOOD: dict[str, list[object]] = {
     "secret": ["x", "pass word", "üñí"],
     "fernet_key": ["MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=", "_-" + "A" * 41 + "="],
     "cache_url": ["memory:", "redis://cache.corp.net:6379/0", "rediss://10.0.0.1", "redis://u@[::1]:6379/12"],
+    "grafana_uid": ["payments", 7, "allin-platform", "A_1", "-x", "x" * 40],
+    "name_of_file": ["deploy", "ci-2_a", "7", 7],
     "not_placeholder": [
         "https://hooks.slack.com/services/TQ1W2E3R4/B0ABCDEF1/k3yK3yk3y",
         "correct horse battery",
@@ -272,6 +274,14 @@ BAD: dict[str, list[tuple[object, str]]] = {
         ("x" * 33, "not the name of an account"),
         ("", "not the name of an account"),
         (0, "not the name of an account"),
+    ],
+    "grafana_uid": [
+        *((value, "is not a uid of Grafana's") for value in ("", "a b", "a.b", "a/b", "ä", "x" * 41, True, None)),
+        ("general", "Grafana's own"),
+        ("sharedwithme", "Grafana's own"),
+    ],
+    "name_of_file": [
+        (value, "is not a name for a file") for value in ("", "a.b", "../a", "a b", "-a", "_a", "ä", "a\n", True, None)
     ],
     "not_placeholder": [
         ("", "required, and not set"),

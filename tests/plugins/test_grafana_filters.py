@@ -5,12 +5,18 @@ from __future__ import annotations
 import configparser
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.errors import AnsibleError, AnsibleFilterError
 from ansible.plugins.loader import filter_loader, lookup_loader
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.certificates import certificate_and_key
 
 FOLDER = Path(__file__).parents[2] / "plugins"
 filter_loader.add_directory(str(FOLDER / "filter"))
@@ -66,6 +72,64 @@ def test_the_strongest_role_of_somebody_s_groups_counts() -> None:
 def test_an_unknown_role_is_refused() -> None:
     with pytest.raises(AnsibleFilterError, match="Boss"):
         role_path({"Boss": ["x"]})
+
+
+def test_one_group_as_a_text_is_no_list_of_letters() -> None:
+    """Prevents: `Admin: ops`, which made administrators of the groups o, p and s."""
+    with pytest.raises(AnsibleFilterError, match=r"roles.Admin must be a list"):
+        role_path({"Admin": "ops"})  # type: ignore[dict-item]
+    assert role_path({"Viewer": [7]}) == "(contains(groups[*], '7')) && 'Viewer'"  # type: ignore[list-item]
+
+
+def mistakes(certificate: str, key: str = "") -> list[str]:
+    return list(filter_loader.get("grafana_tls_mistakes").j2_function(certificate, key))
+
+
+def test_a_certificate_and_its_key_have_no_mistakes() -> None:
+    certificate, key = certificate_and_key()
+    other, _ = certificate_and_key()
+    assert mistakes(certificate, key) == mistakes(certificate) == mistakes(certificate + other, key) == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ecparam", "-name", "prime256v1", "-genkey"],  # with the curve's parameters before the key
+        ["genpkey", "-algorithm", "ED25519"],
+        ["genrsa", "-traditional", "2048"],
+    ],
+    ids=["ec", "ed25519", "rsa"],
+)
+def test_a_key_in_any_form_that_openssl_writes_is_taken(tmp_path: Path, command: list[str]) -> None:
+    key = subprocess.run(["openssl", *command], check=True, capture_output=True, text=True).stdout
+    (tmp_path / "key").write_text(key)
+    request = ["openssl", "req", "-x509", "-key", str(tmp_path / "key"), "-subj", "/CN=grafana.test"]
+    certificate = subprocess.run(request, check=True, capture_output=True, text=True).stdout
+    assert mistakes(certificate, key) == []
+
+
+def test_what_is_wrong_with_a_certificate_and_its_key_is_said_without_showing_them() -> None:
+    (certificate, key), (other, stranger), (_, locked) = (certificate_and_key(word) for word in ("", "", "passphrase"))
+    (said,) = mistakes("SECRET", key)
+    assert "grafana_tls_certificate is not a certificate as PEM text" in said
+    (said,) = mistakes(certificate, "SECRET")
+    assert "grafana_tls_key is not a private key as PEM text" in said
+    # What a terminal makes of it: no line breaks.
+    assert len(mistakes(certificate.replace("\n", " "), key.replace("\n", " "))) == 2
+    (said,) = mistakes(certificate, stranger)
+    assert "grafana_tls_key is not the key of grafana_tls_certificate" in said
+    (said,) = mistakes(other + certificate, key)
+    assert "Put it first" in said
+    (said,) = mistakes(certificate, locked)
+    assert "grafana_tls_key is encrypted" in said
+    assert "SECRET" not in said
+
+
+def test_what_is_there_twice_is_named_once() -> None:
+    repeated = filter_loader.get("grafana_repeated").j2_function
+    assert repeated(["a", "b", "a", "a", "", ""]) == ["a"]
+    assert repeated(["A@x", "a@X"], fold=True) == ["a@x"]
+    assert repeated(["A", "a"]) == []
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,12 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.certificates import certificate_and_key  # noqa: E402
+
+CERTIFICATE, KEY = certificate_and_key()
+_, STRANGER = certificate_and_key()
 
 GOOD = {
     "alertmanager_slack_api_url": "https://hooks.slack.test/services/a/b/c",
@@ -49,6 +56,19 @@ FITTING: dict[str, dict[str, Any]] = {
             {"login": "anna"},
             {"login": "otto", "password": "SECRET-password", "update_password": "on_create"},
         ],
+        "grafana_teams": [{"name": "payments"}, {"name": "Payments"}],
+        "grafana_folders": [
+            {"uid": "allin-platform", "permissions": [{"team": "payments", "permission": "edit"}]},
+            {"uid": "closed", "title": "Closed", "permissions": []},
+        ],
+        "grafana_service_accounts": [
+            {"name": "one", "tokens": [{"name": "ci"}]},
+            {"name": "two", "tokens": [{"name": "ci"}]},
+        ],
+        "grafana_oidc": OIDC | {"roles": {"Admin": ["ops", "7"], "Viewer": None}},
+        "grafana_extra_secrets": {"smtp": "SECRET", "proxy.pem": "SECRET"},
+        "grafana_tls_certificate": CERTIFICATE,
+        "grafana_tls_key": KEY,
     }
 }
 
@@ -237,6 +257,73 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
             "grafana_users": [{"login": "anna", "password": "SECRET-password"}],
         },
         ["disable_login_form", "grafana_users", "update_password: on_create"],
+    ),
+    # Grafana: what would be refused half-way, or mean something else
+    ("grafana", {"grafana_oidc": OIDC | {"roles": {"Admin": "ops"}}}, ["grafana_oidc.roles.Admin", "is not a list"]),
+    ("grafana", {"grafana_teams": [{"name": "a"}, {"name": "a"}]}, ["grafana_teams has a twice", "members"]),
+    (
+        "grafana",
+        {"grafana_folders": [{"uid": "x", "title": "X"}, {"uid": "x", "title": "Y"}]},
+        ["grafana_folders has the uid x twice", "one entry"],
+    ),
+    (
+        "grafana",
+        {"grafana_folders": [{"uid": "x", "title": "X", "permissions": [{"permission": "view"}]}]},
+        ["grafana_folders: x has a permission that is nobody's", "{role: Viewer, permission: view}"],
+    ),
+    ("grafana", {"grafana_folders": [{"uid": "x.y", "title": "X"}]}, ["grafana_folders[0].uid", "letters, digits"]),
+    ("grafana", {"grafana_folders": [{"uid": "general"}]}, ["grafana_folders[0].uid", "Grafana's own"]),
+    (
+        "grafana",
+        {"grafana_folders": [{"uid": "allin-platfrom"}]},
+        ["grafana_folders", "allin-platfrom", "title: "],
+    ),
+    ("grafana", {"grafana_service_accounts": [{"name": "a.b"}]}, ["grafana_service_accounts[0].name", "name: deploy"]),
+    (
+        "grafana",
+        {"grafana_service_accounts": [{"name": "a", "tokens": [{"name": "../b"}]}]},
+        ["grafana_service_accounts[0].tokens[0].name", "name: ci"],
+    ),
+    ("grafana", {"grafana_service_accounts": [{"name": "a"}, {"name": "a"}]}, ["grafana_service_accounts has a twice"]),
+    (
+        "grafana",
+        {"grafana_service_accounts": [{"name": "a", "tokens": [{"name": "b"}, {"name": "b"}]}]},
+        ["grafana_service_accounts has a.b twice"],
+    ),
+    (
+        "grafana",
+        {"grafana_users": [{"login": "anna", "email": "a@mail.test"}, {"login": "otto", "email": "A@Mail.test"}]},
+        ["grafana_users gives a@mail.test to two people"],
+    ),
+    ("grafana", {"grafana_extra_secrets": {"admin-password": "SECRET"}}, ["grafana_extra_secrets", "admin-password"]),
+    ("grafana", {"grafana_extra_secrets": {"../smtp": "SECRET"}}, ["grafana_extra_secrets", "../smtp", "{smtp: ...}"]),
+    ("grafana", {"grafana_extra_secrets": {"smtp": 5}}, ["grafana_extra_secrets", "smtp", "in quotes"]),
+    (
+        "grafana",
+        {"grafana_dashboards_extra": [{"uid": "platform", "title": "X", "path": str(ROOT / "dashboards")}]},
+        ["grafana_dashboards_extra", "platform", "uid: payments"],
+    ),
+    (
+        "grafana",
+        {"grafana_dashboards_extra": [{"uid": "allin-platform", "title": "X", "path": str(ROOT / "dashboards")}]},
+        ["grafana_dashboards_extra", "allin-platform", "uid: payments"],
+    ),
+    (
+        "grafana",
+        {"grafana_dashboards_extra": [{"uid": "../x", "title": "X", "path": str(ROOT / "dashboards")}]},
+        ["grafana_dashboards_extra[0].uid", "uid: payments"],
+    ),
+    (
+        "grafana",
+        {"grafana_dashboards_imported": [{"id": 1, "revision": n, "sha256": "0" * 64} for n in (1, 2)]},
+        ["grafana_dashboards_imported has the id 1 twice"],
+    ),
+    ("grafana", {"grafana_tls_certificate": "SECRET", "grafana_tls_key": KEY}, ["grafana_tls_certificate", "PEM"]),
+    ("grafana", {"grafana_tls_certificate": CERTIFICATE, "grafana_tls_key": "SECRET"}, ["grafana_tls_key", "PEM"]),
+    (
+        "grafana",
+        {"grafana_tls_certificate": CERTIFICATE, "grafana_tls_key": STRANGER},
+        ["grafana_tls_key is not the key of grafana_tls_certificate"],
     ),
     # a misspelled variable, and a template that refers to nothing
     ("prometheus", {"prometheus_retention_tme": "30d"}, ["prometheus_retention_tme", "prometheus_retention_time"]),
