@@ -130,7 +130,8 @@ class Grafana:
     def __init__(self, parameters: dict[str, Any]) -> None:
         self.url = parameters["url"].rstrip("/")
         account = f"{parameters['user']}:{parameters['password']}".encode()
-        self.headers = {"Authorization": f"Basic {base64.b64encode(account).decode()}"}
+        # The administrator may work in another organisation at the moment.
+        self.headers = {"Authorization": f"Basic {base64.b64encode(account).decode()}", "X-Grafana-Org-Id": "1"}
         context = ssl.create_default_context()
         if not parameters["validate_certs"]:
             context.check_hostname = False

@@ -13,6 +13,7 @@ description:
   - Whether a password holds is found out by signing in with it, since Grafana tells no passwords.
   - What the module has managed before and is no longer asked for goes. What it never managed stays, and is named in
     RV(foreign). Which is which stands in C(managed.json) in O(state_dir).
+  - Everything is done in the first organisation, wherever the administrator works at the moment.
   - In check mode it asks and changes nothing; when the admin password itself would be changed, it can say no more.
 options:
   url:
@@ -239,6 +240,8 @@ DEFAULT_PERMISSIONS = frozenset({("role", "Viewer", 1), ("role", "Editor", 2)})
 PAGE = 1000
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 """Without a dot, which joins account and token in a file's name."""
+ORGANISATION = 1
+"""The one that everybody is in. An administrator may have switched to another."""
 KINDS = ("users", "teams", "folders", "permissions", "service_accounts", "tokens")
 RESET_SECONDS = 120
 
@@ -274,11 +277,14 @@ class Api:
         Raises AccessError when nobody answers.
         """
         self.requests += 1
+        headers = {"Content-Type": "application/json", "Authorization": authorization or self.admin}
+        if not authorization:
+            headers["X-Grafana-Org-Id"] = str(ORGANISATION)
         request = urllib.request.Request(  # noqa: S310  # the caller's own address
             self.url + path,
             method=method,
             data=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json", "Authorization": authorization or self.admin},
+            headers=headers,
         )
         try:
             with self.opener.open(request, timeout=self.timeout) as answer:
@@ -458,7 +464,7 @@ class Access:
     def add_user(self, one: Record) -> Record:
         """Make a user and return it as Grafana would."""
         body = {key: one[key] for key in ("login", "name", "email", "password")}
-        made = self.change(f"user {one['login']} is added", "POST", "/api/admin/users", {**body, "OrgId": 1})
+        made = self.change(f"user {one['login']} is added", "POST", "/api/admin/users", {**body, "OrgId": ORGANISATION})
         known = {**body, "id": (made or {}).get("id"), "isAdmin": False, "isDisabled": False, "role": "Viewer"}
         if made:
             # Who may be in no organisation at all, or in the role that grafana_settings gives to new ones.

@@ -26,6 +26,8 @@ class FakeGrafana:
         """Begin as a first start does."""
         self.number = 0
         self.requests: list[tuple[str, str]] = []
+        self.organisation = 1
+        """Where the administrator works; requests that name none are about that one."""
         self.url = ""
         self.users: dict[int, Record] = {}
         self.teams: dict[int, Record] = {}
@@ -71,11 +73,13 @@ class FakeGrafana:
             for one in self.users.values()
         )
 
-    def answer(self, method: str, path: str, body: Any, header: str) -> Answer:
+    def answer(self, method: str, path: str, body: Any, header: str, organisation: int | None = None) -> Answer:
         """Answer a request."""
         self.requests.append((method, path))
         if not self.signed_in(header):
             return 401, {"message": "Invalid username or password"}
+        if (organisation or self.organisation) != 1 and path not in ("/api/user", "/api/users/search"):
+            return 404, {"message": "Not in this organisation"}
         for wanted, pattern, work in self.routes():
             match = re.fullmatch(pattern, path)
             if method == wanted and match:
@@ -191,7 +195,9 @@ def running(grafana: FakeGrafana) -> Iterator[FakeGrafana]:
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length)) if length else None
             path = urlsplit(self.path).path
-            status, answer = grafana.answer(self.command, path, body, self.headers.get("Authorization") or "")
+            organisation = int(self.headers.get("X-Grafana-Org-Id") or 0)
+            header = self.headers.get("Authorization") or ""
+            status, answer = grafana.answer(self.command, path, body, header, organisation)
             text = json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")

@@ -286,3 +286,10 @@ def test_a_run_that_fails_half_way_remembers_what_it_made(access: Run, grafana: 
     assert "title" in access(fails=True, **broken)["msg"]
     assert "user anna is removed" in access()["changes"]
     assert {one["login"] for one in grafana.users.values()} == {"admin"}
+
+
+def test_the_first_organisation_is_meant_wherever_the_administrator_works(access: Run, grafana: FakeGrafana) -> None:
+    """Prevents: teams, folders and roles of another organisation, after the administrator has looked into it."""
+    grafana.organisation = 2
+    assert access(**ESTATE)["changed"]
+    assert not access(**ESTATE)["changed"]
