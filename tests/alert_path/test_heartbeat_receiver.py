@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import re
+import socket
 import subprocess
 import sys
+import threading
+import time
 import urllib.error
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -166,6 +170,73 @@ def test_a_message_that_is_refused_is_sent_again_and_only_there(only_sinks: Stac
     for line in ('channel="webhook",status="error"} 1', 'channel="webhook",status="success"} 1'):
         assert f"allin_heartbeat_messages_total{{{line}" in metrics
     assert 'channel="mail",status="success"} 1' in metrics
+
+
+@contextlib.contextmanager
+def server(answer: Callable[[socket.socket], None]) -> Iterator[int]:
+    """Something on a port of its own that treats each connection like this."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection, contextlib.suppress(OSError):
+                        answer(connection)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(20)
+
+
+def nonsense(text: bytes) -> Callable[[socket.socket], None]:
+    """Take a request and answer this."""
+
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(text)
+
+    return answer
+
+
+def never_ends(connection: socket.socket) -> None:
+    """Answer so slowly that no read is ever too late."""
+    for _ in range(60):
+        connection.sendall(b"H")
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize(
+    ("answer", "path"),
+    [
+        (nonsense(b"SSH-2.0-OpenSSH_9.2\r\n"), "/SECRET-token"),  # BadStatusLine
+        (nonsense(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n"), "/SECRET-token"),  # LineTooLong
+        (nonsense(b""), "/SECRET-token"),  # RemoteDisconnected
+        (nonsense(b""), "/SECRET-token with a space"),  # InvalidURL
+        (nonsense(b""), ":SECRET-token/"),  # InvalidURL
+        (never_ends, "/SECRET-token"),
+    ],
+    ids=["no HTTP", "long line", "empty", "space", "port", "never ends"],
+)
+def test_what_a_webhook_answers_keeps_neither_the_mail_nor_the_watch(
+    only_sinks: Stack, tmp_path: Path, answer: Callable[[socket.socket], None], path: str
+) -> None:
+    """Prevents: a program that dies when it must raise the alarm, is started again, and waits from the beginning."""
+    with server(answer) as port:
+        receiver = Receiver(only_sinks, tmp_path / "receiver")
+        try:
+            separator = "" if path.startswith(":") else f":{port}"
+            (tmp_path / "receiver/webhook").write_text(f"http://127.0.0.1{separator}{path}\n")
+            before = len(only_sinks.messages("mail"))
+            until(lambda: receiver.status()["missing"], "it is missing")
+            until(lambda: len(only_sinks.messages("mail")) > before, "the mail has come")
+            until(lambda: "mail" not in receiver.status()["not_told_yet"], "it is known that the mail has come")
+            assert call(f"{receiver.url}/health") == "ok\n"
+            assert receiver.process.poll() is None
+        finally:
+            receiver.stop()
 
 
 @pytest.fixture(scope="module")

@@ -42,6 +42,8 @@ REQUEST_SECONDS: Final = 10.0
 CHECK_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 15.0
 """Pause after a message that could not be sent."""
+WAIT_SECONDS: Final = 3 * REQUEST_SECONDS
+"""How long the watch waits for what sends; what takes longer goes on beside it."""
 
 
 def log(line: str) -> None:
@@ -54,6 +56,13 @@ def log(line: str) -> None:
 def shown(moment: float) -> str:
     """Return a Unix time as people read it."""
     return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def reason(error: Exception) -> str:
+    """Return why something could not be sent. An address may hold a secret, so what may name it is not repeated."""
+    if isinstance(error, (OSError, smtplib.SMTPException)):
+        return str(getattr(error, "reason", error))
+    return type(error).__name__
 
 
 # --- What is expected -------------------------------------------------------------------------------------------------
@@ -81,7 +90,7 @@ class Watch:
 
     Args:
         limits: seconds by name of the heartbeat.
-        channels: what sends a text, by name; raises OSError or smtplib.SMTPException when it cannot.
+        channels: what sends a text, by name; whatever it raises, the text counts as not sent.
         repeat_seconds: how often to say it again while a heartbeat is missing.
         now: the clock, in Unix time.
     """
@@ -97,6 +106,7 @@ class Watch:
         self._repeat_seconds = repeat_seconds
         self._now = now
         self._lock = threading.Lock()
+        self._sending: set[str] = set()
         self.heartbeats = {name: Heartbeat(name, limit, now()) for name, limit in limits.items()}
         self.sent = {(channel, result): 0 for channel in channels for result in ("success", "error")}
 
@@ -109,12 +119,37 @@ class Watch:
 
     def look(self) -> None:
         """See which heartbeats are missing or back, and send what is to be said."""
-        for heartbeat in self.heartbeats.values():
-            with self._lock:
+        due: dict[str, list[tuple[Heartbeat, str]]] = {}
+        with self._lock:
+            for heartbeat in self.heartbeats.values():
                 self._judge(heartbeat)
-                due = dict(heartbeat.due) if self._now() >= heartbeat.next_try else {}
-            for channel, text in due.items():
+                if self._now() >= heartbeat.next_try:
+                    for channel, text in heartbeat.due.items():
+                        due.setdefault(channel, []).append((heartbeat, text))
+            for channel in self._sending:
+                due.pop(channel, None)
+            self._sending.update(due)
+        # Each channel on its own: one that hangs keeps neither the other nor the watch.
+        started = []
+        for channel, messages in due.items():
+            thread = threading.Thread(target=self._send_all, args=(channel, messages), daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # no thread is to be had
+                self._send_all(channel, messages)
+            else:
+                started.append(thread)
+        latest = time.monotonic() + WAIT_SECONDS
+        for thread in started:
+            thread.join(max(0.0, latest - time.monotonic()))
+
+    def _send_all(self, channel: str, messages: list[tuple[Heartbeat, str]]) -> None:
+        try:
+            for heartbeat, text in messages:
                 self._send(heartbeat, channel, text)
+        finally:
+            with self._lock:
+                self._sending.discard(channel)
 
     def _judge(self, heartbeat: Heartbeat) -> None:
         now = self._now()
@@ -142,14 +177,14 @@ class Watch:
     def _send(self, heartbeat: Heartbeat, channel: str, text: str) -> None:
         try:
             self._channels[channel](text.partition(":")[0], text)
-        except (OSError, smtplib.SMTPException, ValueError) as error:
-            # An address may hold a secret, so that only what is wrong is said.
-            log(f"error: {channel} did not take the message ({getattr(error, 'reason', error)}), next try soon")
-            self.sent[channel, "error"] += 1
-            heartbeat.next_try = self._now() + RETRY_SECONDS
+        except Exception as error:  # nothing that a server answers may end the watch
+            log(f"error: {channel} did not take the message ({reason(error)}), next try soon")
+            with self._lock:
+                self.sent[channel, "error"] += 1
+                heartbeat.next_try = self._now() + RETRY_SECONDS
             return
-        self.sent[channel, "success"] += 1
         with self._lock:
+            self.sent[channel, "success"] += 1
             if heartbeat.due.get(channel) == text:
                 del heartbeat.due[channel]
 
@@ -371,7 +406,10 @@ def main(arguments: list[str]) -> None:
     log(f"listening on port {server.server_address[1]}")
     threading.Thread(target=server.serve_forever, daemon=True).start()
     while True:
-        server.watch.look()
+        try:
+            server.watch.look()
+        except Exception as error:  # a new start would give every heartbeat its full time once more
+            log(f"error: the watch could not look ({reason(error)}), next try soon")
         time.sleep(CHECK_SECONDS)
 
 
