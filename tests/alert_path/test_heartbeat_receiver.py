@@ -7,6 +7,7 @@ import importlib.util
 import json
 import re
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -267,6 +268,64 @@ def test_it_says_it_again_after_a_while_and_not_before(module: ModuleType) -> No
     watch.beat("b")
     watch.look()
     assert said[-1].startswith("[RESOLVED] Heartbeat b")
+
+
+def certificate(folder: Path) -> tuple[str, str]:
+    """A certificate of 127.0.0.1 that it has signed itself, and its key."""
+    files = (str(folder / "certificate"), str(folder / "key"))
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    names = ["-days", "1", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*command, *names, "-out", files[0], "-keyout", files[1]], check=True, capture_output=True)
+    return files
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["require_tls", "smtp_plain"])
+def test_port_465_speaks_tls_from_the_first_byte(
+    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain: bool
+) -> None:
+    """Prevents: a smarthost that is right for Alertmanager and of no use here."""
+    files = certificate(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*files)
+    heard: list[str] = []
+
+    def answer(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secure, secure.makefile("rwb", 0) as stream:
+            stream.write(b"220 mail.test\r\n")
+            while not heard or heard[-1] != "QUIT":
+                heard.append(stream.readline().decode().strip())
+                verb = heard[-1].partition(" ")[0].upper()
+                if verb == "EHLO":
+                    stream.write(b"250-mail.test\r\n250 AUTH PLAIN\r\n")
+                elif verb == "AUTH":
+                    stream.write(b"235 welcome\r\n")
+                elif verb == "DATA":
+                    stream.write(b"354 go on\r\n")
+                    while heard[-1] != ".":
+                        heard.append(stream.readline().decode().strip())
+                    stream.write(b"250 taken\r\n")
+                else:
+                    stream.write(b"221 bye\r\n" if verb == "QUIT" else b"250 fine\r\n")
+
+    (tmp_path / "password").write_text("SECRET-password\n")
+    with server(answer) as port:
+        monkeypatch.setattr(module, "IMPLICIT_TLS_PORT", port)
+        arguments = module.parse(
+            [
+                *("--expect", "a=60", "--mail-to", "ops@mail.test", "--mail-from", "hb@mail.test"),
+                *("--smtp", f"127.0.0.1:{port}", "--smtp-user", "hb"),
+                *("--smtp-password-file", str(tmp_path / "password"), *(["--smtp-plain"] if plain else [])),
+            ]
+        )
+        # Whose certificate nobody vouches for, gets neither password nor mail.
+        with pytest.raises(ssl.SSLCertVerificationError):
+            module.mail(arguments)("x", "x")
+        assert not heard
+        monkeypatch.setenv("SSL_CERT_FILE", files[0])
+        module.mail(arguments)("[MISSING] Heartbeat a", "no sign of life")
+    assert "STARTTLS" not in [line.upper() for line in heard]
+    assert "Subject: [MISSING] Heartbeat a" in heard
+    assert "no sign of life" in heard
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,8 @@ from typing import Final
 MAX_BODY_BYTES: Final = 1024 * 1024
 REQUEST_SECONDS: Final = 10.0
 CHECK_SECONDS: Final = 1.0
+IMPLICIT_TLS_PORT: Final = 465
+"""A mail server speaks TLS there from the first byte (RFC 8314), and STARTTLS, where it can, elsewhere."""
 RETRY_SECONDS: Final = 15.0
 """Pause after a message that could not be sent."""
 WAIT_SECONDS: Final = 3 * REQUEST_SECONDS
@@ -263,9 +265,15 @@ def mail(arguments: argparse.Namespace) -> Callable[[str, str], None]:
         message["Subject"], message["From"], message["To"] = subject, arguments.mail_from, ", ".join(arguments.mail_to)
         message["Auto-Submitted"] = "auto-generated"
         message.set_content(text + "\n")
-        with smtplib.SMTP(host.strip("[]"), int(port), timeout=REQUEST_SECONDS) as client:
-            if not arguments.smtp_plain:
-                client.starttls(context=ssl.create_default_context())
+        address, seconds, trust = (host.strip("[]"), int(port)), REQUEST_SECONDS, ssl.create_default_context()
+        implicit_tls = int(port) == IMPLICIT_TLS_PORT
+        with (
+            smtplib.SMTP_SSL(*address, timeout=seconds, context=trust)
+            if implicit_tls
+            else smtplib.SMTP(*address, timeout=seconds)
+        ) as client:
+            if not implicit_tls and not arguments.smtp_plain:
+                client.starttls(context=trust)
             if arguments.smtp_user:
                 client.login(arguments.smtp_user, arguments.smtp_password_file.read_text().strip())
             client.send_message(message)
@@ -377,7 +385,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--mail-to", action="append", default=[], help="recipient; repeatable")
     parser.add_argument("--mail-from", default="", help="sender")
     parser.add_argument("--smtp", default="", metavar="HOST:PORT", help="mail server")
-    parser.add_argument("--smtp-plain", action="store_true", help="without STARTTLS")
+    parser.add_argument("--smtp-plain", action="store_true", help="without STARTTLS; port 465 speaks TLS anyway")
     parser.add_argument("--smtp-user", default="", help="account at the mail server")
     parser.add_argument("--smtp-password-file", type=Path, help="file with its password")
     settings = parser.parse_args(arguments)
