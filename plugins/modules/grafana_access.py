@@ -13,6 +13,9 @@ description:
   - Whether a password holds is found out by signing in with it, since Grafana tells no passwords.
   - What the module has managed before and is no longer asked for goes. What it never managed stays, and is named in
     RV(foreign). Which is which stands in C(managed.json) in O(state_dir).
+  - People can change their own login. Who was managed is known by Grafana's identifier, and gets the login back.
+  - An entry that Grafana refuses does not keep the others. The module fails at its end, and names all that were
+    refused. Users who leave go first.
   - Everything is done in the first organisation, wherever the administrator works at the moment.
   - In check mode it asks and changes nothing; when the admin password itself would be changed, it can say no more.
 options:
@@ -48,6 +51,8 @@ options:
   users:
     description:
       - People. One without O(users[].password) is not made here but by a first sign-in through OpenID Connect or LDAP.
+      - Of people whom another service signs in that service decides name, mail, password, and whether they are enabled;
+        role and server administration too, unless Grafana is set not to ask it. What differs is named in RV(pending).
     type: list
     elements: dict
     default: []
@@ -207,7 +212,7 @@ foreign:
   elements: str
   returned: success
 pending:
-  description: What waits for somebody's first sign-in, a sentence each.
+  description: What waits for somebody's first sign-in, or is not for this module to change, a sentence each.
   type: list
   elements: str
   returned: success
@@ -242,7 +247,7 @@ FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 """Without a dot, which joins account and token in a file's name."""
 ORGANISATION = 1
 """The one that everybody is in. An administrator may have switched to another."""
-KINDS = ("users", "teams", "folders", "permissions", "service_accounts", "tokens")
+KINDS = ("teams", "folders", "permissions", "service_accounts", "tokens")
 RESET_SECONDS = 120
 
 T = TypeVar("T")
@@ -251,6 +256,10 @@ Record = dict[str, Any]
 
 class AccessError(Exception):
     """What cannot be done; the text tells a person what to do about it."""
+
+
+class NoAnswerError(AccessError):
+    """Nobody answers, so that asking for the rest would only take long."""
 
 
 class Api:
@@ -274,7 +283,7 @@ class Api:
     def ask(self, method: str, path: str, body: object = None, authorization: str = "") -> tuple[int, Any]:
         """Send a request, as the administrator unless told otherwise; return status and parsed answer.
 
-        Raises AccessError when nobody answers.
+        Raises NoAnswerError when nobody answers.
         """
         self.requests += 1
         headers = {"Content-Type": "application/json", "Authorization": authorization or self.admin}
@@ -292,7 +301,7 @@ class Api:
         except urllib.error.HTTPError as error:
             status, text = error.code, error.read()
         except (OSError, ValueError) as error:
-            raise AccessError(f"{self.url} does not answer {method} {path}: {error}.") from error
+            raise NoAnswerError(f"{self.url} does not answer {method} {path}: {error}.") from error
         try:
             return status, json.loads(text)
         except ValueError:
@@ -347,23 +356,42 @@ class Access:
         self.changes: list[str] = []
         self.foreign: list[str] = []
         self.pending: list[str] = []
-        self.managed: dict[str, set[str]] = {kind: set() for kind in KINDS}
+        self.refused: list[str] = []
+        stored: Record = {}
         with contextlib.suppress(FileNotFoundError):
             stored = json.loads((self.directory / "managed.json").read_text(encoding="utf-8"))
-            self.managed.update({kind: set(stored.get(kind, ())) for kind in KINDS})
+        self.managed: dict[str, set[str]] = {kind: set(stored.get(kind, ())) for kind in KINDS}
+        people = stored.get("users", {})
+        # Login -> Grafana's identifier, which stays when people change their login. Older files have logins alone.
+        self.people: dict[str, str] = people if isinstance(people, dict) else dict.fromkeys(people, "")
         self.users: dict[str, Record] = {}
+        self.others: list[Record] = []
+        self.gone: set[int] = set()
+        self.asked = {one["login"].lower() for one in self.wanted["users"]}
         self.teams: dict[str, Record] = {}
+        self.folders: dict[str, Record] = {}
 
     # What is common
 
     def do(self, sentence: str, work: Callable[[], T]) -> T | None:
-        """Note a change and make it, unless this is check mode."""
+        """Make a change, unless this is check mode, and note it."""
+        done = None if self.check_mode else work()
         self.changes.append(sentence)
-        return None if self.check_mode else work()
+        return done
 
     def change(self, sentence: str, method: str, path: str, body: object = None) -> Any:
-        """Note a change and ask Grafana for it, unless this is check mode; return the answer."""
+        """Ask Grafana for a change, unless this is check mode, and note it; return the answer."""
         return self.do(sentence, lambda: self.api.call(method, path, body))
+
+    @contextlib.contextmanager
+    def entry(self, what: str) -> Iterator[None]:
+        """Go on with the next entry when this one is refused: it must not leave somebody access who shall have none."""
+        try:
+            yield
+        except NoAnswerError:
+            raise
+        except AccessError as error:
+            self.refused.append(f"{what}: {error}")
 
     def write(self, path: Path, text: str) -> None:
         """Write a file for root alone, whole or not at all."""
@@ -380,13 +408,17 @@ class Access:
         """Write down what is managed now."""
         if self.check_mode:
             return
-        text = json.dumps({kind: sorted(names) for kind, names in self.managed.items()}, indent=2) + "\n"
+        content = {"users": self.people, **{kind: sorted(names) for kind, names in self.managed.items()}}
+        text = json.dumps(content, indent=2, sort_keys=True) + "\n"
         path = self.directory / "managed.json"
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             self.write(path, text)
 
     def run(self) -> None:
-        """Bring everything to what is asked for. What was done before a failure is remembered."""
+        """Bring everything to what is asked for, who leaves first. What was done before a failure is remembered.
+
+        Raises AccessError with all that was refused.
+        """
         wrong = [name for name in names_of_files(self.wanted) if not FILE_NAME.fullmatch(name)]
         if wrong:
             raise AccessError(
@@ -396,13 +428,18 @@ class Access:
             return
         try:
             self.read_users()
+            self.remove_users()
             self.set_users()
             self.set_teams()
             self.set_folders()
             self.set_service_accounts()
-            self.remove_rest()
+            self.remove_teams()
+        except (AccessError, OSError) as error:
+            self.refused.append(str(error))
         finally:
             self.save()
+        if self.refused:
+            raise AccessError("\n".join(self.refused))
 
     # The administrator
 
@@ -440,74 +477,170 @@ class Access:
     # People
 
     def read_users(self) -> None:
-        """Read who there is, by login in small letters."""
-        for one in self.api.pages("/api/users/search", "users"):
-            self.users[one["login"].lower()] = {**one, "role": None}
-        for one in self.api.call("GET", "/api/org/users"):
+        """Read who there is, by the login that the inventory knows, or else by the one they have, in small letters."""
+        rights = {one["userId"]: one for one in self.api.call("GET", "/api/org/users")}
+        found = [
+            {**one, **{key: rights.get(one["id"], {}).get(key) for key in ("role", "isExternallySynced")}}
+            for one in self.api.pages("/api/users/search", "users")
+        ]
+        managed = {number: login for login, number in self.people.items() if number}
+        for one in found:
+            login, known_as = one["login"].lower(), managed.get(one.get("uid") or "")
+            # Another login that the other service gave, and the inventory has, is theirs; one that people took is not.
+            if known_as and known_as != login and login in self.asked and one.get("authLabels"):
+                self.people[login] = self.people.pop(known_as)
+                managed[one["uid"]] = login
+        self.users = {managed[one["uid"]]: one for one in found if one.get("uid") in managed}
+        for one in found:
+            if one.get("uid") in managed:
+                continue
             if one["login"].lower() in self.users:
-                self.users[one["login"].lower()]["role"] = one["role"]
+                self.others.append(one)
+            else:
+                self.users[one["login"].lower()] = one
+
+    def remove_users(self) -> None:
+        """Remove who is no longer asked for, and name whom nobody ever asked for."""
+        asked = self.asked | {self.wanted["admin_user"].lower()}
+        for login in sorted(set(self.people) - asked):
+            with self.entry(f"user {login}"):
+                if login in self.users:
+                    self.remove_user(self.users[login], login)
+                    del self.users[login]
+                del self.people[login]
+        unasked = {login: one for login, one in self.users.items() if login not in asked and login not in self.people}
+        unasked |= {one["login"].lower(): one for one in self.others}
+        for login, one in sorted(unasked.items()):
+            if not self.wanted["users_exclusive"] or one.get("authLabels"):
+                self.foreign.append(login)
+                continue
+            with self.entry(f"user {login}"):
+                self.remove_user(one, login)
+                self.others = [other for other in self.others if other is not one]
+                self.users = {name: user for name, user in self.users.items() if user is not one}
+
+    def remove_user(self, known: Record, login: str) -> None:
+        """Remove a user, whatever they are called now."""
+        called = "" if known["login"].lower() == login else f", now called {known['login']},"
+        self.change(f"user {login}{called} is removed", "DELETE", f"/api/admin/users/{known['id']}")
+        self.gone.add(known["id"])
 
     def set_users(self) -> None:
         """Make and change who is asked for."""
-        for one in self.wanted["users"]:
-            known = self.users.get(one["login"].lower())
-            if known is None and not one["password"]:
-                self.pending.append(f"{one['login']} has not signed in yet")
-                continue
-            if known is None:
-                known = self.add_user(one)
-            else:
-                self.change_user(one, known)
-            self.change_rights(one, known)
-            self.managed["users"].add(one["login"].lower())
+        # Who is there comes first: somebody may have taken the login of somebody new.
+        for one in sorted(self.wanted["users"], key=lambda one: one["login"].lower() not in self.users):
+            login = one["login"].lower()
+            with self.entry(f"user {login}"):
+                known = self.users.get(login)
+                if known is None and not one["password"]:
+                    self.pending.append(f"{one['login']} has not signed in yet")
+                    continue
+                if known is None:
+                    known = self.add_user(one)
+                self.people[login] = known.get("uid") or ""
+                known["kept"] = self.kept(one, known)
+                if known["kept"]:
+                    service = ", ".join(known["authLabels"])
+                    self.pending.append(f"{login} is signed in by {service}, which decides: {', '.join(known['kept'])}")
+                # One that is refused does not keep the others; who may sign in comes first.
+                for work in (self.set_enabled, self.set_role, self.set_server_admin, self.change_user):
+                    with self.entry(f"user {login}"):
+                        work(one, known)
 
     def add_user(self, one: Record) -> Record:
         """Make a user and return it as Grafana would."""
         body = {key: one[key] for key in ("login", "name", "email", "password")}
-        made = self.change(f"user {one['login']} is added", "POST", "/api/admin/users", {**body, "OrgId": ORGANISATION})
-        known = {**body, "id": (made or {}).get("id"), "isAdmin": False, "isDisabled": False, "role": "Viewer"}
+        asked = {**body, "OrgId": ORGANISATION}
+        made = self.change(f"user {one['login']} is added", "POST", "/api/admin/users", asked) or {}
+        known = {**body, "id": made.get("id"), "uid": made.get("uid"), "isAdmin": False, "isDisabled": False}
+        known |= {"role": "Viewer", "new": True}
+        self.people[one["login"].lower()] = known["uid"] or ""
+        self.users[one["login"].lower()] = known
         if made:
             # Who may be in no organisation at all, or in the role that grafana_settings gives to new ones.
             found = [user for user in self.api.call("GET", "/api/org/users") if user["userId"] == made["id"]]
             known["role"] = found[0]["role"] if found else None
-        self.users[one["login"].lower()] = known
         return known
 
+    def kept(self, one: Record, known: Record) -> list[str]:
+        """Return what differs in somebody whom another service signs in, and Grafana lets nobody change."""
+        if not known.get("authLabels"):
+            return []
+        texts = ("login", "name", "email")
+        kept = [key for key in texts if one[key] and one[key].lower() != (known.get(key) or "").lower()]
+        if one["password"] and one["update_password"] == "always":  # noqa: S105
+            kept.append("password")
+        kept += ["enabled"] if known["isDisabled"] == one["enabled"] else []
+        synced = known
+        if known["isAdmin"] != one["server_admin"] or known["role"] is None:
+            synced = self.api.call("GET", f"/api/users/{known['id']}")
+        if known["role"] != one["role"] and synced.get("isExternallySynced"):
+            kept.append("role")
+        if known["isAdmin"] != one["server_admin"] and synced.get("isGrafanaAdminExternallySynced"):
+            kept.append("server_admin")
+        return kept
+
     def change_user(self, one: Record, known: Record) -> None:
-        """Bring name, mail address and password to what is asked for."""
-        login = one["login"]
+        """Bring login, name, mail address and password to what is asked for."""
+        if known.get("new") or known.get("authLabels"):
+            return
+        login, called = one["login"], known["login"]
         told = {key: one[key] or known.get(key) or "" for key in ("login", "name", "email")}
+        told["login"], told["email"] = told["login"].lower(), told["email"].lower()  # as Grafana keeps them
         if told != {key: known.get(key) or "" for key in told}:
-            self.change(f"user {login} gets name and mail", "PUT", f"/api/users/{known['id']}", told)
+            self.rename(told, known)
         # Somebody who is disabled is refused with any password.
         asked = one["password"] and one["update_password"] == "always" and not known["isDisabled"]  # noqa: S105
-        if asked and not self.api.accepts(basic(login, one["password"])):
+        if asked and not self.api.accepts(basic(called if self.check_mode else login, one["password"])):
             body = {"password": one["password"]}
             self.change(f"the password of {login} is set", "PUT", f"/api/admin/users/{known['id']}/password", body)
 
-    def change_rights(self, one: Record, known: Record) -> None:
-        """Bring role and what a person may do on the server to what is asked for."""
-        login, number = one["login"], known["id"]
-        if known["role"] is None and not self.check_mode:
-            body = {"loginOrEmail": login, "role": one["role"]}
+    def rename(self, told: Record, known: Record) -> None:
+        """Give a user login, name and mail address."""
+        login, called = told["login"], known["login"].lower()
+        sentence = f"user {login} gets name and mail"
+        if login != called:
+            sentence = f"user {called} is {login} again"
+            other = next((one for one in [*self.others, *self.users.values()] if one["login"].lower() == login), None)
+            if other is not None:
+                raise AccessError(
+                    f"is called {called} now, and somebody else (id {other['id']}) has the login {login}. "
+                    f"Give one of them another login in Grafana"
+                )
+        self.change(sentence, "PUT", f"/api/users/{known['id']}", told)
+        known.update(told)
+
+    def set_enabled(self, one: Record, known: Record) -> None:
+        """Let a user sign in, or no longer."""
+        if known["isDisabled"] == one["enabled"] and "enabled" not in known["kept"]:
+            verb = "enable" if one["enabled"] else "disable"
+            self.change(f"user {one['login']} is {verb}d", "POST", f"/api/admin/users/{known['id']}/{verb}")
+
+    def set_role(self, one: Record, known: Record) -> None:
+        """Bring the role in the organisation to what is asked for."""
+        login = one["login"]
+        if "role" in known["kept"]:
+            return
+        if known["role"] is None:
+            body = {"loginOrEmail": known["login"], "role": one["role"]}
             self.change(f"user {login} joins the organisation as {one['role']}", "POST", "/api/org/users", body)
         elif known["role"] != one["role"]:
             self.change(
                 f"user {login} is {one['role']}, was {known['role']}",
                 "PATCH",
-                f"/api/org/users/{number}",
+                f"/api/org/users/{known['id']}",
                 {"role": one["role"]},
             )
-        if known["isAdmin"] != one["server_admin"]:
+
+    def set_server_admin(self, one: Record, known: Record) -> None:
+        """Let a user administer the server, or no longer."""
+        if known["isAdmin"] != one["server_admin"] and "server_admin" not in known["kept"]:
             self.change(
-                f"user {login} {'administers' if one['server_admin'] else 'no longer administers'} the server",
+                f"user {one['login']} {'administers' if one['server_admin'] else 'no longer administers'} the server",
                 "PUT",
-                f"/api/admin/users/{number}/permissions",
+                f"/api/admin/users/{known['id']}/permissions",
                 {"isGrafanaAdmin": one["server_admin"]},
             )
-        if known["isDisabled"] == one["enabled"]:
-            verb = "enable" if one["enabled"] else "disable"
-            self.change(f"user {login} is {verb}d", "POST", f"/api/admin/users/{number}/{verb}")
 
     # Teams
 
@@ -515,16 +648,22 @@ class Access:
         """Make and change the teams that are asked for."""
         self.teams = {one["name"]: one for one in self.api.pages("/api/teams/search", "teams")}
         for one in self.wanted["teams"]:
-            known = self.teams.get(one["name"])
-            body = {"name": one["name"], "email": one["email"]}
-            if known is None:
-                number = self.do(f"team {one['name']} is added", partial(self.make_team, body))
-                known = {**body, "id": number, "memberCount": 0}
-                self.teams[one["name"]] = known
-            elif (known.get("email") or "") != one["email"]:
+            with self.entry(f"team {one['name']}"):
+                self.set_team(one)
+
+    def set_team(self, one: Record) -> None:
+        """Make or change a team."""
+        known = self.teams.get(one["name"])
+        body = {"name": one["name"], "email": one["email"]}
+        if known is None:
+            number = self.do(f"team {one['name']} is added", partial(self.make_team, body))
+            known = {**body, "id": number, "memberCount": 0}
+            self.teams[one["name"]] = known
+        elif (known.get("email") or "") != one["email"]:
+            with self.entry(f"team {one['name']}"):
                 self.change(f"team {one['name']} gets its mail", "PUT", f"/api/teams/{known['id']}", body)
-            self.set_members(one, known)
-            self.managed["teams"].add(one["name"])
+        self.managed["teams"].add(one["name"])
+        self.set_members(one, known)
 
     def make_team(self, body: Record) -> int:
         """Make a team without anybody in it, since Grafana puts in who makes it; return its number."""
@@ -538,17 +677,26 @@ class Access:
         path = f"/api/teams/{known['id']}/members"
         there = {}
         if known["id"] is not None and known.get("memberCount") != 0:
-            there = {member["login"].lower(): member["userId"] for member in self.api.call("GET", path)}
+            members = self.api.call("GET", path)
+            there = {one["userId"]: one["login"].lower() for one in members if one["userId"] not in self.gone}
         wanted = {login.lower() for login in one["members"]}
-        for login in sorted(wanted - set(there)):
+        keep = {self.users[login]["id"] for login in wanted if login in self.users}
+        # Who leaves comes first: somebody who is refused must not keep others.
+        for number, login in sorted(there.items(), key=lambda member: member[1]):
+            if number not in keep:
+                with self.entry(f"team {one['name']}"):
+                    self.change(f"{login} leaves the team {one['name']}", "DELETE", f"{path}/{number}")
+        for login in sorted(wanted):
             if login not in self.users:
-                self.pending.append(f"{login} joins the team {one['name']} when they have signed in once")
-                continue
-            body = {"userId": self.users[login]["id"]}
-            self.change(f"{login} joins the team {one['name']}", "POST", path, body)
-        for login in sorted(set(there) - wanted):
-            gone = f"{path}/{there[login]}"
-            self.change(f"{login} leaves the team {one['name']}", "DELETE", gone)
+                self.wait(login, f"{login} joins the team {one['name']} when they have signed in once")
+            elif self.users[login]["id"] not in there:
+                body = {"userId": self.users[login]["id"]}
+                self.change(f"{login} joins the team {one['name']}", "POST", path, body)
+
+    def wait(self, login: str, sentence: str) -> None:
+        """Note what waits for somebody. Who has a password here is missing because they were refused, which is told."""
+        if not any(one["password"] for one in self.wanted["users"] if one["login"].lower() == login.lower()):
+            self.pending.append(sentence)
 
     # Folders
 
@@ -556,31 +704,39 @@ class Access:
         """Make folders and bring their permissions to what is asked for."""
         if not self.wanted["folders"] and not self.managed["folders"] | self.managed["permissions"]:
             return
-        there = {one["uid"]: one for one in self.api.call("GET", f"/api/folders?limit={PAGE}")}
+        self.folders = {one["uid"]: one for one in self.api.call("GET", f"/api/folders?limit={PAGE}")}
         for one in self.wanted["folders"]:
-            uid, known = one["uid"], there.get(one["uid"])
-            if known is None:
-                if not one["title"]:
-                    raise AccessError(f"Grafana has no folder {uid}. Give it a title, and it is made.")
-                body = {"uid": uid, "title": one["title"]}
-                self.change(f"folder {uid} is added", "POST", "/api/folders", body)
-                self.managed["folders"].add(uid)
-            elif one["title"] and known["title"] != one["title"]:
-                body = {"title": one["title"], "overwrite": True}
-                self.change(f"folder {uid} is called {one['title']}", "PUT", f"/api/folders/{quoted(uid)}", body)
-            if one["permissions"] is not None:
-                self.set_permissions(uid, self.permissions(one), new=known is None)
-                self.managed["permissions"].add(uid)
+            with self.entry(f"folder {one['uid']}"):
+                self.set_folder(one)
         asked = {one["uid"] for one in self.wanted["folders"]}
         open_again = self.managed["permissions"] - {
             one["uid"] for one in self.wanted["folders"] if one["permissions"] is not None
         }
         for uid in sorted(open_again):
-            if uid in there and (uid in asked or uid not in self.managed["folders"]):
-                self.set_permissions(uid, set(DEFAULT_PERMISSIONS))
-            self.managed["permissions"].discard(uid)
+            with self.entry(f"folder {uid}"):
+                if uid in self.folders and (uid in asked or uid not in self.managed["folders"]):
+                    self.set_permissions(uid, set(DEFAULT_PERMISSIONS))
+                self.managed["permissions"].discard(uid)
         for uid in sorted(self.managed["folders"] - asked):
-            self.remove_folder(uid, exists=uid in there)
+            with self.entry(f"folder {uid}"):
+                self.remove_folder(uid)
+
+    def set_folder(self, one: Record) -> None:
+        """Make or change a folder."""
+        uid, known = one["uid"], self.folders.get(one["uid"])
+        if known is None:
+            if not one["title"]:
+                raise AccessError(f"Grafana has no folder {uid}. Give it a title, and it is made.")
+            body = {"uid": uid, "title": one["title"]}
+            self.change(f"folder {uid} is added", "POST", "/api/folders", body)
+            self.managed["folders"].add(uid)
+        elif one["title"] and known["title"] != one["title"]:
+            body = {"title": one["title"], "overwrite": True}
+            with self.entry(f"folder {uid}"):
+                self.change(f"folder {uid} is called {one['title']}", "PUT", f"/api/folders/{quoted(uid)}", body)
+        if one["permissions"] is not None:
+            self.set_permissions(uid, self.permissions(one), new=known is None)
+            self.managed["permissions"].add(uid)
 
     def permissions(self, folder: Record) -> set[tuple[str, Any, int]]:
         """Return the permissions that are asked for, with Grafana's numbers of teams and users."""
@@ -599,7 +755,7 @@ class Access:
             if one.get("user"):
                 user = self.users.get(one["user"].lower())
                 if user is None:
-                    self.pending.append(f"{one['user']} gets folder {folder['uid']} when they have signed in once")
+                    self.wait(one["user"], f"{one['user']} gets folder {folder['uid']} when they have signed in once")
                     continue
                 wanted.add(("userId", user["id"], permission))
         return wanted
@@ -609,15 +765,19 @@ class Access:
         path = f"/api/folders/{quoted(uid)}/permissions"
         there = set()
         for one in [] if new else self.api.call("GET", path):
+            # Of somebody who was removed it goes by itself, in check mode too.
+            if one.get("userId") in self.gone:
+                continue
             kind = "userId" if one.get("userId") else "teamId" if one.get("teamId") else "role"
             there.add((kind, one[kind], one["permission"]))
         if new or there != wanted:
             items = [{kind: who, "permission": permission} for kind, who, permission in sorted(wanted, key=str)]
             self.change(f"folder {uid} gets its permissions", "POST", path, {"items": items})
 
-    def remove_folder(self, uid: str, *, exists: bool) -> None:
+    def remove_folder(self, uid: str) -> None:
         """Remove a folder that nobody asks for any more, unless something is in it."""
         path = f"/api/folders/{quoted(uid)}"
+        exists = uid in self.folders
         if exists and any(self.api.call("GET", f"{path}/counts").values()):
             self.pending.append(f"folder {uid} goes when it is empty")
             return
@@ -633,49 +793,54 @@ class Access:
         if not wanted and not self.managed["service_accounts"]:
             return
         there = {one["name"]: one for one in self.api.pages("/api/serviceaccounts/search", "serviceAccounts")}
-        for name, one in wanted.items():
-            known = there.get(name)
-            if known is None:
-                body = {"name": name, "role": one["role"], "isDisabled": False}
-                made = self.change(f"service account {name} is added", "POST", "/api/serviceaccounts", body)
-                known = {"id": (made or {}).get("id"), "tokens": 0}
-            elif known["role"] != one["role"]:
-                path = f"/api/serviceaccounts/{known['id']}"
-                self.change(
-                    f"service account {name} is {one['role']}, was {known['role']}",
-                    "PATCH",
-                    path,
-                    {"role": one["role"]},
-                )
-            self.managed["service_accounts"].add(name)
-            self.set_tokens(one, known)
         for name in sorted(self.managed["service_accounts"] - set(wanted)):
-            if name in there:
-                path = f"/api/serviceaccounts/{there[name]['id']}"
-                self.change(f"service account {name} is removed", "DELETE", path)
-            for token in sorted(self.managed["tokens"]):
-                if token.startswith(f"{name}."):
-                    self.forget_token(token)
-            self.managed["service_accounts"].discard(name)
+            with self.entry(f"service account {name}"):
+                if name in there:
+                    path = f"/api/serviceaccounts/{there[name]['id']}"
+                    self.change(f"service account {name} is removed", "DELETE", path)
+                for token in sorted(self.managed["tokens"]):
+                    if token.startswith(f"{name}."):
+                        self.forget_token(token)
+                self.managed["service_accounts"].discard(name)
+        for name, one in wanted.items():
+            with self.entry(f"service account {name}"):
+                self.set_service_account(one, there.get(name))
+
+    def set_service_account(self, one: Record, known: Record | None) -> None:
+        """Make or change a service account, with its tokens."""
+        name = one["name"]
+        if known is None:
+            body = {"name": name, "role": one["role"], "isDisabled": False}
+            made = self.change(f"service account {name} is added", "POST", "/api/serviceaccounts", body)
+            known = {"id": (made or {}).get("id"), "tokens": 0}
+        elif known["role"] != one["role"]:
+            path = f"/api/serviceaccounts/{known['id']}"
+            body = {"role": one["role"]}
+            with self.entry(f"service account {name}"):
+                self.change(f"service account {name} is {one['role']}, was {known['role']}", "PATCH", path, body)
+        self.managed["service_accounts"].add(name)
+        self.set_tokens(one, known)
 
     def set_tokens(self, account: Record, known: Record) -> None:
-        """Make the tokens of an account that are asked for, and remove those that no longer are."""
+        """Remove the tokens of an account that are no longer asked for, and make those that are."""
         path = f"/api/serviceaccounts/{known['id']}/tokens"
         there = {one["name"]: one for one in self.api.call("GET", path)} if known.get("tokens") else {}
-        for one in account["tokens"]:
-            name = f"{account['name']}.{one['name']}"
-            if not self.holds(name, there.get(one["name"])):
-                self.do(f"token {name} is made", partial(self.make_token, path, one, name, there.get(one["name"])))
-            self.managed["tokens"].add(name)
         asked = {f"{account['name']}.{one['name']}" for one in account["tokens"]}
         for name in sorted(self.managed["tokens"] - asked):
             owner, _, token = name.partition(".")
             if owner != account["name"]:
                 continue
-            if token in there:
-                gone = f"{path}/{there[token]['id']}"
-                self.change(f"token {name} is removed", "DELETE", gone)
-            self.forget_token(name)
+            with self.entry(f"token {name}"):
+                if token in there:
+                    gone = f"{path}/{there[token]['id']}"
+                    self.change(f"token {name} is removed", "DELETE", gone)
+                self.forget_token(name)
+        for one in account["tokens"]:
+            name = f"{account['name']}.{one['name']}"
+            with self.entry(f"token {name}"):
+                if not self.holds(name, there.get(one["name"])):
+                    self.do(f"token {name} is made", partial(self.make_token, path, one, name, there.get(one["name"])))
+                self.managed["tokens"].add(name)
 
     def holds(self, name: str, known: Record | None) -> bool:
         """Say whether Grafana has a token, and takes the one in its file."""
@@ -700,26 +865,14 @@ class Access:
             (self.directory / "tokens" / name).unlink(missing_ok=True)
         self.managed["tokens"].discard(name)
 
-    # What leaves
-
-    def remove_rest(self) -> None:
-        """Remove teams and users that are no longer asked for, and name those that nobody ever asked for."""
-        teams = {one["name"] for one in self.wanted["teams"]}
-        for name in sorted(self.managed["teams"] - teams):
-            if name in self.teams:
-                path = f"/api/teams/{self.teams[name]['id']}"
-                self.change(f"team {name} is removed", "DELETE", path)
-            self.managed["teams"].discard(name)
-        logins = {one["login"].lower() for one in self.wanted["users"]} | {self.wanted["admin_user"].lower()}
-        for login in sorted(set(self.users) - logins):
-            if login in self.managed["users"] or (
-                self.wanted["users_exclusive"] and not self.users[login].get("authLabels")
-            ):
-                path = f"/api/admin/users/{self.users[login]['id']}"
-                self.change(f"user {login} is removed", "DELETE", path)
-            else:
-                self.foreign.append(login)
-        self.managed["users"] &= logins
+    def remove_teams(self) -> None:
+        """Remove teams that are no longer asked for."""
+        for name in sorted(self.managed["teams"] - {one["name"] for one in self.wanted["teams"]}):
+            with self.entry(f"team {name}"):
+                if name in self.teams:
+                    path = f"/api/teams/{self.teams[name]['id']}"
+                    self.change(f"team {name} is removed", "DELETE", path)
+                self.managed["teams"].discard(name)
 
 
 def specification() -> Record:

@@ -28,6 +28,8 @@ class FakeGrafana:
         self.requests: list[tuple[str, str]] = []
         self.organisation = 1
         """Where the administrator works; requests that name none are about that one."""
+        self.refused: dict[tuple[str, str], int] = {}
+        """Method and path to the status with which it is refused."""
         self.url = ""
         self.users: dict[int, Record] = {}
         self.teams: dict[int, Record] = {}
@@ -57,10 +59,31 @@ class FakeGrafana:
             "isDisabled": False,
             "role": "Viewer",
             "authLabels": [],
+            "name": "",
             **body,
+            "login": body["login"].lower(),
+            "email": body.get("email", "").lower(),
             "id": number,
+            "uid": f"uid{number}",
         }
-        return 200, {"id": number}
+        return 200, {"id": number, "uid": f"uid{number}"}
+
+    def make_user(self, body: Record) -> Answer:
+        """Make a user that the administrator asks for."""
+        for one in self.users.values():
+            if one["login"] == body["login"].lower() or (body["email"] and one["email"] == body["email"]):
+                said = f"User with email '{body['email']}' or username '{body['login']}' already exists"
+                return 412, {"message": said}
+        return self.add_user({**body, "role": "Viewer"})
+
+    def change_user(self, number: str, *, synced: bool = False, **values: Any) -> Answer:
+        """Change a user. Of one whom another service signs in it says everything, or all but what may be `synced`."""
+        user = self.users[int(number)]
+        if user["authLabels"] and (not synced or user.get("isExternallySynced", True)):
+            return 403, {"message": "Cannot update external User"}
+        if any(one["login"] == values.get("login") for one in self.users.values() if one is not user):
+            return 500, {"message": "Failed to update user"}
+        return self.change(user, **values)
 
     def signed_in(self, header: str) -> bool:
         """Say whether a header is of somebody who may sign in."""
@@ -78,6 +101,8 @@ class FakeGrafana:
         self.requests.append((method, path))
         if not self.signed_in(header):
             return 401, {"message": "Invalid username or password"}
+        if (method, path) in self.refused:
+            return self.refused[method, path], {"message": "Refused"}
         if (organisation or self.organisation) != 1 and path not in ("/api/user", "/api/users/search"):
             return 404, {"message": "Not in this organisation"}
         for wanted, pattern, work in self.routes():
@@ -92,20 +117,24 @@ class FakeGrafana:
             ("GET", "/api/user|/api/org", lambda _: (200, {})),
             ("GET", "/api/users/search", lambda _: (200, {"users": [self.shown(one) for one in self.users.values()]})),
             ("GET", "/api/org/users", lambda _: (200, [
-                {"userId": one["id"], "login": one["login"], "role": one["role"]}
+                {"userId": one["id"], "login": one["login"], "role": one["role"],
+                 "isExternallySynced": bool(one["authLabels"]) and one.get("isExternallySynced", True)}
                 for one in self.users.values() if one["role"]
             ])),
             ("POST", "/api/org/users", lambda body: self.change(self.user(body["loginOrEmail"]), role=body["role"])),
-            ("PATCH", "/api/org/users/(.+)", lambda body, number: self.change(self.users[int(number)], **body)),
-            ("POST", "/api/admin/users", lambda body: self.add_user({**body, "role": "Viewer"})),
-            ("PUT", "/api/users/(.+)", lambda body, number: self.change(self.users[int(number)], **body)),
-            ("PUT", "/api/admin/users/(.+)/password",
-             lambda body, number: self.change(self.users[int(number)], **body)),
+            ("PATCH", "/api/org/users/(.+)", lambda body, number: self.change_user(number, synced=True, **body)),
+            ("POST", "/api/admin/users", self.make_user),
+            ("GET", "/api/users/(.+)", lambda _, number: (200, {
+                key: self.users[int(number)].get("isExternallySynced", True)
+                for key in ("isExternallySynced", "isGrafanaAdminExternallySynced")
+            })),
+            ("PUT", "/api/users/(.+)", lambda body, number: self.change_user(number, **body)),
+            ("PUT", "/api/admin/users/(.+)/password", lambda body, number: self.change_user(number, **body)),
             ("PUT", "/api/admin/users/(.+)/permissions",
-             lambda body, number: self.change(self.users[int(number)], isAdmin=body["isGrafanaAdmin"])),
+             lambda body, number: self.change_user(number, synced=True, isAdmin=body["isGrafanaAdmin"])),
             ("POST", "/api/admin/users/(.+)/(enable|disable)",
-             lambda _, number, verb: self.change(self.users[int(number)], isDisabled=verb == "disable")),
-            ("DELETE", "/api/admin/users/(.+)", lambda _, number: self.drop(self.users, int(number))),
+             lambda _, number, verb: self.change_user(number, isDisabled=verb == "disable")),
+            ("DELETE", "/api/admin/users/(.+)", lambda _, number: self.remove_user(int(number))),
             ("GET", "/api/teams/search", lambda _: (200, {"teams": [
                 {**one, "memberCount": len(one["members"])} for one in self.teams.values()
             ]})),
@@ -163,6 +192,14 @@ class FakeGrafana:
         number = self.next()
         self.teams[number] = {**body, "id": number, "members": [1]}
         return 200, {"teamId": number}
+
+    def remove_user(self, number: int) -> Answer:
+        """Remove a user, as Grafana does: from teams and folders too."""
+        for team in self.teams.values():
+            team["members"] = [one for one in team["members"] if one != number]
+        for folder in self.folders.values():
+            folder["items"] = [one for one in folder["items"] if one.get("userId") != number]
+        return self.drop(self.users, number)
 
     def add_folder(self, body: Record) -> Answer:
         """Make a folder, as Grafana does: who makes it administers it."""

@@ -88,7 +88,7 @@ def access(grafana: FakeGrafana, arguments: dict[str, Any]) -> Run:
         if fails:
             with pytest.raises(MODULE_CODE.AccessError) as failure:
                 access.run()
-            return {"msg": str(failure.value)}
+            return {**MODULE_CODE.outcome(access), "msg": str(failure.value)}
         access.run()
         return dict(MODULE_CODE.outcome(access))
 
@@ -202,10 +202,10 @@ def test_who_has_not_signed_in_yet_is_waited_for(access: Run, grafana: FakeGrafa
         "folders": [{"uid": "shipped", "permissions": [{"user": "olga", "permission": "view"}]}],
     }
     assert len(access(**estate)["pending"]) == 3
-    grafana.add_user({"login": "olga", "password": "z", "authLabels": ["OAuth"]})
+    grafana.add_user({"login": "olga", "password": "z", "authLabels": ["OAuth"], "role": "Editor"})
     result = access(**estate)
     assert result["pending"] == []
-    assert len(result["changes"]) == 3
+    assert len(result["changes"]) == 2
     assert not access(**estate)["changed"]
 
 
@@ -286,6 +286,155 @@ def test_a_run_that_fails_half_way_remembers_what_it_made(access: Run, grafana: 
     assert "title" in access(fails=True, **broken)["msg"]
     assert "user anna is removed" in access()["changes"]
     assert {one["login"] for one in grafana.users.values()} == {"admin"}
+
+
+def rename(grafana: FakeGrafana, login: str, to: str) -> int:
+    """Do what everybody may in their profile; return the number of who did."""
+    user = grafana.user(login)
+    user["login"] = to
+    return int(user["id"])
+
+
+def test_who_changes_their_own_login_gets_it_back(access: Run, grafana: FakeGrafana) -> None:
+    """Prevents: a second account, or with a mail address a run that fails for ever."""
+    access(**ESTATE)
+    number = rename(grafana, "anna", "x")
+    foreseen = access(check=True, **ESTATE)["changes"]
+    assert access(**ESTATE)["changes"] == foreseen == ["user x is anna again"]
+    assert grafana.user("anna")["id"] == number
+    assert len(grafana.users) == 3
+    assert not access(**ESTATE)["changed"]
+
+
+def test_who_changes_their_own_login_leaves_all_the_same(access: Run, grafana: FakeGrafana) -> None:
+    """Prevents: a leaver who goes on signing in under another name."""
+    access(**ESTATE)
+    rename(grafana, "anna", "x")
+    access(**ESTATE | {"users": ESTATE["users"][1:]})
+    assert {one["login"] for one in grafana.users.values()} == {"admin", "otto"}
+
+
+def test_a_login_that_somebody_took_is_told_and_nobody_s_rights_are_mixed_up(access: Run, grafana: FakeGrafana) -> None:
+    access(**ESTATE)
+    anna = rename(grafana, "anna", "x")
+    grafana.add_user({"login": "anna", "password": "of another"})
+    message = access(fails=True, **ESTATE)["msg"]
+    assert message.startswith("user anna: is called x now, and somebody else (id ")
+    assert grafana.user("anna")["password"] == "of another"
+    assert [team["members"] for team in grafana.teams.values()] == [[anna]]
+    assert "user anna is removed" in access(users_exclusive=True, **ESTATE)["changes"]
+    assert grafana.user("anna")["id"] == anna
+    assert not access(users_exclusive=True, **ESTATE)["changed"]
+
+
+def test_a_list_of_an_older_release_is_read(access: Run, grafana: FakeGrafana, tmp_path: Path) -> None:
+    access(**ESTATE)
+    file = tmp_path / "state/managed.json"
+    stored = json.loads(file.read_text())
+    identifier = grafana.user("anna")["uid"]
+    assert stored["users"]["anna"] == identifier
+    file.write_text(json.dumps(stored | {"users": ["anna", "otto"]}))
+    assert not access(**ESTATE)["changed"]
+    assert json.loads(file.read_text())["users"]["anna"] == identifier
+    file.write_text(json.dumps(stored | {"users": ["anna", "otto"]}))
+    access()
+    assert {one["login"] for one in grafana.users.values()} == {"admin"}
+
+
+def test_large_letters_are_no_difference(access: Run) -> None:
+    """Grafana keeps logins and mail addresses in small letters."""
+    asked = [{"login": "Anna", "email": "Anna@Mail.test", "password": PASSWORD}]
+    access(users=asked)
+    assert not access(users=asked)["changed"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept"),
+    [
+        ({"role": "Editor"}, "role"),
+        ({"server_admin": True}, "server_admin"),
+        ({"name": "Ida"}, "name"),
+        ({"email": "ida@mail.test"}, "email"),
+        ({"password": PASSWORD}, "password"),
+        ({"enabled": False}, "enabled"),
+    ],
+)
+def test_what_another_service_decides_is_left_alone_and_told(
+    access: Run, grafana: FakeGrafana, asked: dict[str, Any], kept: str
+) -> None:
+    """Prevents: every run fails, since Grafana refuses what the service that signs somebody in decides."""
+    grafana.add_user({"login": "ida", "password": "z", "authLabels": ["Generic OAuth"]})
+    result = access(users=[{"login": "ida", **asked}], teams=[{"name": "payments", "members": ["ida"]}])
+    assert result["pending"] == [f"ida is signed in by Generic OAuth, which decides: {kept}"]
+    assert result["changes"] == ["team payments is added", "ida joins the team payments"]
+
+
+def test_a_role_that_grafana_is_told_not_to_take_from_elsewhere_is_set(access: Run, grafana: FakeGrafana) -> None:
+    """As with skip_org_role_sync in grafana_settings."""
+    grafana.add_user({"login": "ida", "password": "z", "authLabels": ["Generic OAuth"], "isExternallySynced": False})
+    asked = [{"login": "ida", "role": "Editor", "server_admin": True}]
+    assert access(users=asked)["changes"] == ["user ida is Editor, was Viewer", "user ida administers the server"]
+    assert not access(users=asked)["changed"]
+
+
+def test_a_login_that_the_other_service_changed_is_followed(access: Run, grafana: FakeGrafana) -> None:
+    grafana.add_user({"login": "ida", "password": "z", "authLabels": ["Generic OAuth"]})
+    access(users=[{"login": "ida"}])
+    number = rename(grafana, "ida", "ida.new")
+    assert access(users=[{"login": "ida"}])["pending"] == ["ida is signed in by Generic OAuth, which decides: login"]
+    assert access(users=[{"login": "ida.new"}])["changes"] == []
+    assert grafana.user("ida.new")["id"] == number
+    assert access()["changes"] == ["user ida.new is removed"]
+
+
+def test_who_leaves_goes_although_others_are_refused(access: Run, grafana: FakeGrafana) -> None:
+    """Prevents: a leaver keeps access because of somebody else's entry. All that was refused is named."""
+    access(**ESTATE)
+    grafana.refused[("PATCH", f"/api/org/users/{grafana.user('anna')['id']}")] = 403
+    estate = {
+        "users": [ESTATE["users"][0] | {"role": "Admin"}],
+        "folders": [{"uid": "no-title"}, {"uid": "new", "title": "New"}],
+    }
+    failure = access(fails=True, **estate)
+    user, folder = failure["msg"].splitlines()
+    assert user.startswith("user anna: Grafana answers PATCH")
+    assert folder.startswith("folder no-title: Grafana has no folder no-title")
+    assert {one["login"] for one in grafana.users.values()} == {"admin", "anna"}
+    assert "new" in grafana.folders
+    assert grafana.teams == grafana.accounts == {}
+    assert "user anna is Admin, was Editor" not in failure["changes"]
+
+
+def test_who_shall_not_sign_in_is_disabled_although_the_mail_is_refused(access: Run, grafana: FakeGrafana) -> None:
+    """Prevents: one refused part of an entry keeps the rest of it, and with it access."""
+    access(**ESTATE)
+    anna = grafana.user("anna")
+    grafana.refused[("PUT", f"/api/users/{anna['id']}")] = 409
+    user = ESTATE["users"][0] | {"email": "otto@mail.test", "enabled": False, "role": "Viewer"}
+    failure = access(fails=True, **ESTATE | {"users": [user, ESTATE["users"][1]]})
+    assert failure["changes"] == ["user anna is disabled", "user anna is Viewer, was Editor"]
+    assert failure["msg"].startswith("user anna: Grafana answers PUT /api/users/")
+    assert anna["isDisabled"]
+
+
+def test_who_could_not_be_removed_is_tried_again(access: Run, grafana: FakeGrafana) -> None:
+    access(**ESTATE)
+    refused = ("DELETE", f"/api/admin/users/{grafana.user('anna')['id']}")
+    grafana.refused[refused] = 500
+    assert "user anna: Grafana answers DELETE" in access(fails=True)["msg"]
+    assert {one["login"] for one in grafana.users.values()} == {"admin", "anna"}
+    del grafana.refused[refused]
+    assert access()["changes"] == ["user anna is removed"]
+
+
+def test_leaving_is_foreseen_by_check_mode(access: Run) -> None:
+    access(**ESTATE)
+    fewer = ESTATE | {"users": ESTATE["users"][:1], "teams": [{"name": "payments", "members": []}]}
+    fewer["folders"] = [
+        ESTATE["folders"][0],
+        {"uid": "shipped", "permissions": [{"role": "Viewer", "permission": "view"}]},
+    ]
+    assert access(check=True, **fewer)["changes"] == access(**fewer)["changes"]
 
 
 def test_the_first_organisation_is_meant_wherever_the_administrator_works(access: Run, grafana: FakeGrafana) -> None:
