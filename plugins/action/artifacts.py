@@ -37,7 +37,8 @@ options:
     description:
       - Further artifacts, each with C(url), C(sha256), C(file) where the address does not end in it, and for messages
         C(role), C(version), C(architecture), C(pin), the setting that has the SHA-256, C(sums), where upstream
-        publishes it, and C(checksums), the role's pins by version and architecture.
+        publishes it, and C(checksums), the role's pins by version and architecture. C(other_names) are patterns of
+        further names, with C({arch}), that a folder may have it by.
     type: list
     elements: dict
     default: []
@@ -120,6 +121,7 @@ class Wanted:
 
     Attributes:
         file: its name, the same in a folder and on a mirror.
+        other_names: further names, as patterns, that the folder may have it by.
         url: upstream's address.
         sha256: the pin; empty where there is none.
         hosts: who needs it; empty for a file that belongs to no host.
@@ -139,6 +141,7 @@ class Wanted:
     folder: str = ""
     mirror: str = ""
     downloads: str = DEFAULT_DOWNLOADS
+    other_names: list[str] = field(default_factory=list)
     pin: str = ""
     sums: str = ""
     pinned: list[str] = field(default_factory=list)
@@ -168,10 +171,18 @@ class Wanted:
         return f"{self.mirror.rstrip('/')}/{self.file}" if self.mirror else self.url
 
     def places(self) -> Iterator[tuple[str, Path]]:
-        """Yield the folders on the controller that may have it, with the names by which people know them."""
+        """Yield the files on the controller that may be it, with the names by which people know their folders."""
         if self.folder:
-            yield "folder (artifacts_dir)", Path(self.folder).expanduser() / self.file
+            folder = Path(self.folder).expanduser()
+            yield "folder (artifacts_dir)", self.by_other_name(folder) or folder / self.file
         yield "earlier downloads", Path(self.downloads).expanduser() / self.file
+
+    def by_other_name(self, folder: Path) -> Path | None:
+        """Return what a folder has only by another name: the file that is as pinned, else one that is not."""
+        if (folder / self.file).is_file():
+            return None
+        others = [path for name in self.other_names for path in sorted(folder.glob(name)) if path.is_file()]
+        return next((path for path in others if sha256_of(path) == self.sha256), others[-1] if others else None)
 
     @property
     def has_pin(self) -> bool:
@@ -204,10 +215,19 @@ class Wanted:
                 return True
             # Not passed over: somebody has put another file there, and should know.
             self.refused = name.startswith("folder")
-            self.looked.append((place, f"has the SHA-256 {digest}, pinned is {self.sha256} ({self.pin})"))
+            self.looked.append((f"{name} {path}", f"has the SHA-256 {digest}, pinned is {self.sha256} ({self.pin})"))
             if self.refused:
                 return False
         return False
+
+    def in_folder(self, folder: Path) -> bool:
+        """Say whether a folder has it by another name, and as pinned."""
+        other = self.by_other_name(folder)
+        if other is None or sha256_of(other) != self.sha256:
+            return False
+        self.looked.append((f"folder to fill {folder}", f"found as {other.name}"))
+        self.found, self.path = True, str(other)
+        return True
 
     def ask(self) -> None:
         """Ask the mirror or upstream whether it has it."""
@@ -432,7 +452,7 @@ def collect(wanted: Sequence[Wanted], into: Path, say: Callable[[str], None]) ->
             one.found, one.path, one.refused = digest == one.sha256, str(target), digest != one.sha256
             said = "found" if one.found else f"has the SHA-256 {digest}, pinned is {one.sha256} ({one.pin})"
             one.looked.append((f"folder to fill {into}", said))
-        elif one.look_here():
+        elif one.in_folder(into) or one.look_here():
             into.mkdir(parents=True, exist_ok=True)
             new = target.with_name(f".{target.name}.copy")
             shutil.copyfile(one.path, new)
@@ -584,6 +604,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             role=str(one.get("role", "")),
             version=str(one.get("version", "")),
             architecture=architecture,
+            other_names=[str(name).replace("{arch}", architecture) for name in one.get("other_names") or []],
             sums=str(one.get("sums", "")).strip().replace("{arch}", architecture),
             pinned=versions(one.get("checksums") or {}, architecture),
             pin=str(one.get("pin") or f"{one.get('role', '')}_archive_sha256"),
@@ -618,6 +639,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 pins = settings.get(f"__{role}_archive_sha256", {})
                 checksums = settings.get(f"__{role}_checksums", {})
                 sums = str(settings.get(f"__{role}_sums_url", "")).strip()
+                others = settings.get(f"__{role}_archive_other_names", [])
                 for architecture in architectures or [ARCHITECTURES.get(machine, machine)]:
                     url = str(settings.get(f"{role}_archive_url")).strip().replace("{arch}", architecture)
                     found.append(
@@ -628,6 +650,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                             version=str(settings.get(f"{role}_version")),
                             architecture=architecture,
                             pin=f"{role}_archive_sha256",
+                            other_names=[str(name).replace("{arch}", architecture) for name in others],
                             sums=sums.replace("{arch}", architecture),
                             pinned=versions(checksums, architecture),
                             hosts=[host],
@@ -659,7 +682,7 @@ def complaint(one: Wanted) -> str:
     place, said = one.looked[-1]
     if one.refused and place.startswith("folder"):
         return (
-            f"{Path(one.folder).expanduser() / one.file} {said}. Nothing was unpacked. Replace the file, or correct "
+            f"{place.partition(') ')[2]} {said}. Nothing was unpacked. Replace the file, or correct "
             f"{one.pin} if you meant to install this one."
         )
     if place.startswith("pin"):

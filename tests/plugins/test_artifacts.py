@@ -152,6 +152,43 @@ def test_another_file_in_the_folder_is_refused_and_not_passed_over(server: Serve
     assert server.asked == []
 
 
+def renamed(tmp_path: Path, **more: Any) -> Wanted:
+    return wanted(tmp_path, other_names=["prometheus_3.14.0_[0-9]*_linux_amd64.tar.gz"], **more)
+
+
+OTHER_NAME = "prometheus_3.14.0_24388279614_linux_amd64.tar.gz"
+
+
+def test_the_folder_may_have_it_by_another_name(server: Server, tmp_path: Path) -> None:
+    """Prevents: an archive that is in the folder as it was downloaded, and is told to be missing."""
+    put(tmp_path / "folder" / "prometheus_3.14.0_1_linux_amd64.tar.gz", b"another build")
+    path = put(tmp_path / "folder" / OTHER_NAME)
+    one = renamed(tmp_path, mirror=server.url)
+    find([one])
+    assert (one.found, one.path) == (True, str(path))
+    assert server.asked == []
+    # By its own name it is preferred, and it must be as pinned by another name too.
+    own = put(tmp_path / "folder" / NAME)
+    assert renamed(tmp_path).look_here()
+    artifacts.sha256_of.cache_clear()
+    own.unlink()
+    put(path, b"something else")
+    other = renamed(tmp_path, mirror=server.url)
+    find([other])
+    assert not other.found
+    assert f"{path} has the SHA-256 " in artifacts.complaint(other)
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("place", ["folder", "filled"])
+def test_a_filled_folder_has_it_by_the_name_that_is_asked_for(server: Server, tmp_path: Path, place: str) -> None:
+    """Prevents: a mirror that has the archive by another name than the roles ask for."""
+    put(tmp_path / place / OTHER_NAME)
+    assert collect([renamed(tmp_path, mirror=server.url)], tmp_path / "filled", lambda _: None)
+    assert (tmp_path / "filled" / NAME).read_bytes() == CONTENT
+    assert server.asked == []
+
+
 def test_a_damaged_download_is_no_find(server: Server, tmp_path: Path) -> None:
     put(tmp_path / "downloads" / NAME, CONTENT[:100])
     one = wanted(tmp_path, mirror=server.url)
