@@ -8,8 +8,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/allin-artifacts
-# A folder that is not there yet has nothing.
-program=$({ find "$cache" -maxdepth 2 -name 'cadvisor-v[0-9]*-linux-*' ! -name '*-debian11-*' 2>/dev/null || true; } | sort -V | tail -n 1)
+program=$(molecule/shared/newest.sh "$cache" 'cadvisor-vVERSION-linux-ARCH')
 left_out() {
     # As test_services.py asks the host, which sees this machine's.
     [[ -e /sys/fs/cgroup/cgroup.controllers || -e /sys/fs/cgroup/cpu,cpuacct/tasks ]] ||

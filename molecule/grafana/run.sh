@@ -3,18 +3,17 @@
 #   molecule/grafana/run.sh [molecule's command, test by default]
 #   molecule/grafana/run.sh --left-out    only that line, or nothing
 # ALLIN_GRAFANA_ARCHIVE=/path/grafana-<version>.linux-amd64.tar.gz names one; else the artifacts folder is looked into, and the
-# folders in it.
+# folders in it, for the newest. grafana_<version>_<build>_linux_amd64.tar.gz is another name of the same.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/allin-artifacts
 archive=${ALLIN_GRAFANA_ARCHIVE:-}
 if [[ -z $archive ]]; then
-    # A folder that is not there yet has nothing.
-    archive=$({ find "$cache" -maxdepth 2 -name 'grafana-[0-9]*.linux-amd64.tar.gz' 2>/dev/null || true; } | sort -V | tail -n 1)
+    archive=$(molecule/shared/newest.sh "$cache" 'grafana(-VERSION\.linux-|_VERSION_[0-9]+_linux_)ARCH\.tar\.gz')
 fi
 if [[ -z $archive ]]; then
-    printf 'LEFT OUT: Grafana for real (sign-in, permissions, dashboards). Put grafana-<version>.linux-amd64.tar.gz into %s\n' "$cache"
+    printf "LEFT OUT: Grafana for real (sign-in, permissions, dashboards). Put upstream's archive (README.md says which) into %s\n" "$cache"
     exit 0
 fi
 if [[ ${1:-} == --left-out ]]; then exit 0; fi

@@ -242,15 +242,20 @@ def test_the_local_stack_knows_no_real_platform_and_makes_its_own_secrets(tmp_pa
     assert made == dict.fromkeys(("client-secret", "token-key", "grafana-admin-password", "grafana-secret-key"), 0o600)
 
 
-def local_cadvisor(tmp_path: Path, *there: str) -> dict[str, Any]:
-    """What the local inventory deploys with these files in the artifacts folder."""
+# Which archives of an artifacts folder are for this machine.
+MACHINE = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
+ANOTHER = {"amd64": "arm64", "arm64": "amd64"}[MACHINE]
+
+
+def local_release(tmp_path: Path, role: str, *there: str) -> dict[str, Any]:
+    """What the local inventory sets with these files in the artifacts folder."""
     folder = tmp_path / "allin-artifacts"
     folder.mkdir(exist_ok=True)
     for name in there:
         (folder / name).write_text("x")
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
-    names = ("cadvisor_version", "cadvisor_archive_url", "cadvisor_archive_sha256")
-    return {name: hostvars("inventories/local", "allin-local", name, environment) for name in names}
+    names = ["version", "archive_sha256"] + ["archive_url"] * (role == "cadvisor")
+    return {name: hostvars("inventories/local", "allin-local", f"{role}_{name}", environment) for name in names}
 
 
 def test_the_local_stack_takes_the_best_cadvisor_that_is_there(tmp_path: Path) -> None:
@@ -258,21 +263,38 @@ def test_the_local_stack_takes_the_best_cadvisor_that_is_there(tmp_path: Path) -
     digest = hashlib.sha256(b"x").hexdigest()
     role = yaml.safe_load((ROOT / "roles/cadvisor/defaults/main.yml").read_text())
     # Nothing is there: what the role says, to be downloaded and compared with the role's pin.
-    nothing = local_cadvisor(tmp_path)
+    nothing = local_release(tmp_path, "cadvisor")
     url = role["cadvisor_archive_url"].strip().replace("{{ cadvisor_version }}", role["cadvisor_version"])
-    assert nothing == {
-        "cadvisor_version": role["cadvisor_version"],
-        "cadvisor_archive_url": url,
-        "cadvisor_archive_sha256": {},
-    }
-    old = local_cadvisor(tmp_path, "cadvisor-v0.38.7-debian11-linux-amd64")
-    assert old["cadvisor_version"] == "0.38.7"
-    assert old["cadvisor_archive_url"].endswith("/cadvisor-v0.38.7-debian11-linux-{arch}")
-    assert old["cadvisor_archive_sha256"] == {"amd64": digest}
-    other = local_cadvisor(tmp_path, "cadvisor-v0.57.0-linux-amd64")
-    assert other["cadvisor_archive_url"].endswith("/cadvisor-v0.57.0-linux-{arch}")
-    assert other["cadvisor_archive_sha256"] == {"amd64": digest}
-    assert local_cadvisor(tmp_path, f"cadvisor-v{role['cadvisor_version']}-linux-amd64") == nothing
+    assert nothing == {"version": role["cadvisor_version"], "archive_url": url, "archive_sha256": {}}
+    old = local_release(
+        tmp_path, "cadvisor", f"cadvisor-v0.38.7-debian11-linux-{MACHINE}", f"cadvisor-v0.57.0-linux-{ANOTHER}"
+    )
+    assert old["version"] == "0.38.7"
+    assert old["archive_url"].endswith("/cadvisor-v0.38.7-debian11-linux-{arch}")
+    assert old["archive_sha256"] == {MACHINE: digest}
+    other = local_release(tmp_path, "cadvisor", f"cadvisor-v0.9.0-linux-{MACHINE}", f"cadvisor-v0.57.0-linux-{MACHINE}")
+    assert other["archive_url"].endswith("/cadvisor-v0.57.0-linux-{arch}")
+    assert other["archive_sha256"] == {MACHINE: digest}
+    assert local_release(tmp_path, "cadvisor", f"cadvisor-v{role['cadvisor_version']}-linux-{MACHINE}") == nothing
+
+
+def test_the_local_stack_takes_the_newest_grafana_that_is_there(tmp_path: Path) -> None:
+    """Prevents: a Grafana that is left out with its archive in the folder, and one of another architecture."""
+    digest = hashlib.sha256(b"x").hexdigest()
+    version = yaml.safe_load((ROOT / "roles/grafana/defaults/main.yml").read_text())["grafana_version"]
+    nothing = {"version": version, "archive_sha256": {}}
+    assert local_release(tmp_path, "grafana", f"grafana-99.0.0.linux-{ANOTHER}.tar.gz") == nothing
+    old = local_release(tmp_path, "grafana", f"grafana-9.5.2.linux-{MACHINE}.tar.gz")
+    assert old == {"version": "9.5.2", "archive_sha256": {MACHINE: digest}}
+    # As upstream's page names it.
+    new = local_release(tmp_path, "grafana", f"grafana_13.0.1_24388279614_linux_{MACHINE}.tar.gz")
+    assert new == {"version": "13.0.1", "archive_sha256": {MACHINE: digest}}
+
+
+def test_the_local_stack_compares_the_role_s_grafana_with_its_pin(tmp_path: Path) -> None:
+    version = yaml.safe_load((ROOT / "roles/grafana/defaults/main.yml").read_text())["grafana_version"]
+    pinned = local_release(tmp_path, "grafana", f"grafana_{version}_1_linux_{MACHINE}.tar.gz")
+    assert pinned == {"version": version, "archive_sha256": {}}
 
 
 def test_the_machine_check_knows_the_published_ports() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+MACHINE = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
 LEFT_OUT = "LEFT OUT: containers that run out of memory."
 # As molecule writes it, in colours.
 STAGES = """\
@@ -56,7 +57,7 @@ def test_without_upstream_s_program_the_last_line_says_what_is_left_out(tmp_path
         if there != "no folder":
             cache.mkdir(parents=True, exist_ok=True)
         if there == "Debian's old program":
-            (cache / "cadvisor-v0.38.7-debian11-linux-amd64").touch()
+            (cache / f"cadvisor-v0.38.7-debian11-linux-{MACHINE}").touch()
         done = run(tmp_path)
         assert done.returncode == 0, there
         assert "folder= " in done.stdout
@@ -67,7 +68,7 @@ def test_without_upstream_s_program_the_last_line_says_what_is_left_out(tmp_path
 def test_upstream_s_program_is_found_in_the_folder_and_in_the_folders_in_it(tmp_path: Path, cache: Path) -> None:
     for folder in (cache / "built", cache):
         folder.mkdir(parents=True, exist_ok=True)
-        program = folder / "cadvisor-v0.60.5-linux-amd64"
+        program = folder / f"cadvisor-v0.60.5-linux-{MACHINE}"
         program.touch()
         done = run(tmp_path, "verify", "--debug")
         assert f"folder={folder} arguments=verify --scenario-name containers --debug" in done.stdout
@@ -96,3 +97,30 @@ def test_without_an_archive_of_grafana_its_scenario_says_so(tmp_path: Path, cach
         done = run(tmp_path, scenario="grafana")
         assert (done.returncode, done.stdout.partition(":")[0]) == (0, "LEFT OUT")
         cache.mkdir(parents=True, exist_ok=True)
+
+
+NEWEST = REPOSITORY / "molecule/shared/newest.sh"
+GRAFANA = r"grafana(-VERSION\.linux-|_VERSION_[0-9]+_linux_)ARCH\.tar\.gz"
+
+
+def test_the_newest_release_for_this_machine_is_taken(tmp_path: Path) -> None:
+    """Prevents: the newest by the name of its folder, and an archive under upstream's newer name that nobody finds."""
+    another = {"amd64": "arm64", "arm64": "amd64"}[MACHINE]
+    names = [
+        f"beta.d/grafana-99.0.0.linux-{another}.tar.gz",
+        f"z 1.2.3/grafana-9.5.2.linux-{MACHINE}.tar.gz",
+        f"grafana-12.4.0.linux-{MACHINE}.tar.gz",
+        f"a-99.0.0/grafana_12.4.3_24388279614_linux_{MACHINE}.tar.gz",
+        f"grafana-12.10.0.linux-{MACHINE}.tar.gz",
+    ]  # fmt: skip
+    for number, name in enumerate(names):
+        path = tmp_path / "cache" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        found = subprocess.run([NEWEST, tmp_path / "cache", GRAFANA], check=True, capture_output=True, text=True).stdout
+        assert found == (f"{path}\n" if number else "")
+    cadvisor = tmp_path / "cache" / f"cadvisor-v0.60.5-linux-{MACHINE}"
+    cadvisor.touch()
+    form = "cadvisor-vVERSION-linux-ARCH"
+    found = subprocess.run([NEWEST, tmp_path / "cache", form], check=True, capture_output=True, text=True).stdout
+    assert found == f"{cadvisor}\n"
