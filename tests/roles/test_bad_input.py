@@ -162,6 +162,14 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("alertmanager", {"alertmanager_heartbeat_url": "https://example.com/ping"}, ["alertmanager_heartbeat_url"]),
     ("alertmanager", {"alertmanager_heartbeat_url": "ping.test"}, ["alertmanager_heartbeat_url", "https://"]),
     ("alertmanager", {"alertmanager_heartbeat_interval_seconds": 0}, ["alertmanager_heartbeat_interval_seconds: 60"]),
+    # rule files that nobody would miss until they were needed
+    (
+        "prometheus",
+        {"prometheus_rule_files": ["/nowhere/*.yml"]},
+        ["prometheus_rule_files[0]", "/nowhere/*.yml", "no file"],
+    ),
+    ("prometheus", {"prometheus_rule_files": [f"{ROOT}/docs/*/*.yml"]}, ["prometheus_rule_files[0]", "wildcard"]),
+    ("prometheus", {"prometheus_rule_files": [f"{ROOT}/docs/alerts.md"]}, ["docs/alerts.md", "does not end in .yml"]),
     # a bad duration
     ("prometheus", {"prometheus_retention_time": "15 days"}, ["prometheus_retention_time", "30d"]),
     ("prometheus", {"prometheus_scrape_interval": "15"}, ["prometheus_scrape_interval", "15s"]),
