@@ -115,7 +115,9 @@ options:
         elements: str
         default: []
   folders:
-    description: Folders. One that is missing is made; one that is no longer asked for goes when it is empty.
+    description:
+      - Folders. One that is missing is made; one that is no longer asked for goes when it is empty. One that somebody
+        moved into another stays there.
     type: list
     elements: dict
     default: []
@@ -307,9 +309,14 @@ class Api:
         except ValueError:
             return status, None
 
-    def call(self, method: str, path: str, body: object = None) -> Any:
-        """Send a request that must succeed; return the parsed answer. Raises AccessError with what Grafana says."""
+    def call(self, method: str, path: str, body: object = None, *, missing: bool = False) -> Any:
+        """Send a request that must succeed; return the parsed answer, None for a 404 with `missing`.
+
+        Raises AccessError with what Grafana says.
+        """
         status, answer = self.ask(method, path, body)
+        if status == 404 and missing:
+            return None
         if not 200 <= status < 300:
             said = answer.get("message", "") if isinstance(answer, dict) else ""
             raise AccessError(
@@ -704,6 +711,7 @@ class Access:
         """Make folders and bring their permissions to what is asked for."""
         if not self.wanted["folders"] and not self.managed["folders"] | self.managed["permissions"]:
             return
+        # What is at the top, up to so many; the others are asked for one by one.
         self.folders = {one["uid"]: one for one in self.api.call("GET", f"/api/folders?limit={PAGE}")}
         for one in self.wanted["folders"]:
             with self.entry(f"folder {one['uid']}"):
@@ -714,16 +722,27 @@ class Access:
         }
         for uid in sorted(open_again):
             with self.entry(f"folder {uid}"):
-                if uid in self.folders and (uid in asked or uid not in self.managed["folders"]):
-                    self.set_permissions(uid, set(DEFAULT_PERMISSIONS))
+                known = self.folder(uid) if uid in asked or uid not in self.managed["folders"] else None
+                if known:
+                    # One in another has that one's permissions, and by default none of its own.
+                    self.set_permissions(uid, set() if known.get("parentUid") else set(DEFAULT_PERMISSIONS))
                 self.managed["permissions"].discard(uid)
         for uid in sorted(self.managed["folders"] - asked):
             with self.entry(f"folder {uid}"):
                 self.remove_folder(uid)
 
+    def folder(self, uid: str) -> Record | None:
+        """Return a folder, wherever it is."""
+        if uid not in self.folders:
+            found = self.api.call("GET", f"/api/folders/{quoted(uid)}", missing=True)
+            if found is None:
+                return None
+            self.folders[uid] = found
+        return self.folders[uid]
+
     def set_folder(self, one: Record) -> None:
         """Make or change a folder."""
-        uid, known = one["uid"], self.folders.get(one["uid"])
+        uid, known = one["uid"], self.folder(one["uid"])
         if known is None:
             if not one["title"]:
                 raise AccessError(f"Grafana has no folder {uid}. Give it a title, and it is made.")
@@ -735,6 +754,8 @@ class Access:
             with self.entry(f"folder {uid}"):
                 self.change(f"folder {uid} is called {one['title']}", "PUT", f"/api/folders/{quoted(uid)}", body)
         if one["permissions"] is not None:
+            if known and known.get("parentUid"):
+                self.pending.append(f"folder {uid} is in folder {known['parentUid']}, and has its permissions too")
             self.set_permissions(uid, self.permissions(one), new=known is None)
             self.managed["permissions"].add(uid)
 
@@ -766,7 +787,7 @@ class Access:
         there = set()
         for one in [] if new else self.api.call("GET", path):
             # Of somebody who was removed it goes by itself, in check mode too.
-            if one.get("userId") in self.gone:
+            if one.get("inherited") or one.get("userId") in self.gone:
                 continue
             kind = "userId" if one.get("userId") else "teamId" if one.get("teamId") else "role"
             there.add((kind, one[kind], one["permission"]))
@@ -777,7 +798,7 @@ class Access:
     def remove_folder(self, uid: str) -> None:
         """Remove a folder that nobody asks for any more, unless something is in it."""
         path = f"/api/folders/{quoted(uid)}"
-        exists = uid in self.folders
+        exists = self.folder(uid) is not None
         if exists and any(self.api.call("GET", f"{path}/counts").values()):
             self.pending.append(f"folder {uid} goes when it is empty")
             return

@@ -148,7 +148,12 @@ class FakeGrafana:
              lambda body, number: (self.teams[int(number)]["members"].append(body["userId"]), (200, {}))[1]),
             ("DELETE", "/api/teams/(.+)/members/(.+)",
              lambda _, number, user: (self.teams[int(number)]["members"].remove(int(user)), (200, {}))[1]),
-            ("GET", "/api/folders", lambda _: (200, list(self.folders.values()))),
+            ("GET", "/api/folders", lambda _: (200, [
+                one for one in self.folders.values() if "parentUid" not in one
+            ])),
+            ("GET", "/api/folders/([^/]+)", lambda _, uid: (
+                (200, self.folders[uid]) if uid in self.folders else (404, {"message": "folder not found"})
+            )),
             ("POST", "/api/folders", self.add_folder),
             ("PUT", "/api/folders/([^/]+)", lambda body, uid: self.change(self.folders[uid], title=body["title"])),
             ("DELETE", "/api/folders/([^/]+)", lambda _, uid: self.drop(self.folders, uid)),
@@ -203,6 +208,8 @@ class FakeGrafana:
 
     def add_folder(self, body: Record) -> Answer:
         """Make a folder, as Grafana does: who makes it administers it."""
+        if body["uid"] in self.folders:
+            return 412, {"message": "the folder has been changed by someone else"}
         items = [{"role": "Editor", "permission": 2}, {"role": "Viewer", "permission": 1}]
         self.folders[body["uid"]] = {**body, "dashboards": 0, "items": [*items, {"userId": 1, "permission": 4}]}
         return 200, {}

@@ -437,6 +437,27 @@ def test_leaving_is_foreseen_by_check_mode(access: Run) -> None:
     assert access(check=True, **fewer)["changes"] == access(**fewer)["changes"]
 
 
+def test_a_folder_that_somebody_moved_is_found(access: Run, grafana: FakeGrafana) -> None:
+    """Prevents: every later run fails, since Grafana lists only what is at the top."""
+    access(**ESTATE)
+    grafana.add_folder({"uid": "top", "title": "Top"})
+    folder = grafana.folders["payments"]
+    folder["parentUid"] = "top"
+    folder["items"].append({"role": "Viewer", "permission": 4, "inherited": True})
+    result = access(**ESTATE)
+    assert not result["changed"]
+    assert result["pending"] == ["folder payments is in folder top, and has its permissions too"]
+    access()
+    assert "payments" not in grafana.folders
+
+
+def test_a_moved_folder_without_permissions_of_its_own_gets_none(access: Run, grafana: FakeGrafana) -> None:
+    access(**ESTATE)
+    grafana.folders["payments"]["parentUid"] = "shipped"
+    access(**ESTATE | {"folders": [{"uid": "payments", "title": "Payments"}]})
+    assert grafana.folders["payments"]["items"] == []
+
+
 def test_the_first_organisation_is_meant_wherever_the_administrator_works(access: Run, grafana: FakeGrafana) -> None:
     """Prevents: teams, folders and roles of another organisation, after the administrator has looked into it."""
     grafana.organisation = 2
