@@ -146,23 +146,25 @@ class Routing:
 
     def add_receiver(self, audience: Audience, severity: str) -> str:
         """Make the receiver of a severity; return its name."""
-        info_to = self.settings["info_to"]
-        if severity == "info" and info_to == NOBODY:
+        # Only people are left out: what an inventory names beside Slack and mail gets all of its severity.
+        no_people = severity == "info" and self.settings["info_to"] == NOBODY
+        integrations = audience.integrations.get(severity) or {}
+        if no_people and not any(integrations.values()):
             self.receivers.setdefault(NOBODY, {"name": NOBODY})
             return NOBODY
         name = f"{audience.prefix}{severity}"
         receiver: dict[str, Any] = {"name": name}
-        channel = audience.slack_channel(severity)
+        channel = "" if no_people else audience.slack_channel(severity)
         daily = self.is_daily(audience, severity)
         if channel and not daily:
             receiver["slack_configs"] = [{"channel": channel, **self.slack}]
         # Mail is for what must not be overlooked; where there is no Slack it takes all.
-        if audience.email_to and (severity == "critical" or daily or not channel):
+        if audience.email_to and not no_people and (severity == "critical" or daily or not channel):
             config = {"to": ", ".join(audience.email_to), **self.mail}
             if daily:
                 config["send_resolved"] = False
             receiver["email_configs"] = [config]
-        for kind, configs in (audience.integrations.get(severity) or {}).items():
+        for kind, configs in integrations.items():
             receiver[kind] = [*receiver.get(kind, []), *configs]
         self.receivers[name] = receiver
         return name

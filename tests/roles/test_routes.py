@@ -37,6 +37,8 @@ FULL: dict[str, Any] = {
     "alertmanager_extra_routes": [{"matchers": ["component = business"], "receiver": "archive", "continue": True}],
 }
 
+INFO_HOOK = {"info": {"webhook_configs": [{"url": "http://127.0.0.1:1/"}]}}
+
 # labels, receivers in the order of the routes
 ROUTES = [
     ({"alertname": "Watchdog", "severity": "none", "component": "watchdog"}, "heartbeat"),
@@ -134,6 +136,7 @@ def test_a_probe_expects_what_its_receiver_has(config: dict[str, Any], labels: d
         ({"alertmanager_notify": False}, "critical", []),
         ({"alertmanager_info_to": "slack"}, "info", ["slack"]),
         ({"alertmanager_info_to": "nobody"}, "info", []),
+        ({"alertmanager_info_to": "nobody", "alertmanager_extra_integrations": INFO_HOOK}, "info", ["webhook"]),
         # Once a day is not at once.
         ({"alertmanager_info_to": "daily_mail"}, "info", []),
         ({"alertmanager_info_to": "daily_mail"}, "warning", ["slack"]),
@@ -258,6 +261,24 @@ def test_info_can_be_told_nobody(tmp_path: Path) -> None:
     config = render(tmp_path / "quiet-info", **SLACK, **MAIL, alertmanager_info_to="nobody")
     assert config["route"]["routes"][-1]["receiver"] == "nobody"
     assert [one for one in config["receivers"] if one["name"] == "nobody"] == [{"name": "nobody"}]
+
+
+def test_what_info_has_beside_slack_and_mail_is_kept(tmp_path: Path) -> None:
+    """Prevents: an archive of alerts that misses some, since nobody asked for messages of these."""
+    config = render(
+        tmp_path / "archived-info", **SLACK, **MAIL, alertmanager_info_to="nobody",
+        alertmanager_extra_integrations=INFO_HOOK,
+        alertmanager_environments=[{"name": "staging", "slack_channel": "#staging"}],
+        alertmanager_teams=[{"name": "payments", "slack_channel": "#payments"}],
+    )  # fmt: skip
+    for suite in SUITES:
+        check(suite, tmp_path / "archived-info")
+    found = receivers(config)
+    for name in ("info", "team-payments-info"):
+        assert found[name] == {"name": name, **INFO_HOOK["info"]}
+    # An environment has what it names, and this one names nothing for info.
+    assert "environment-staging-info" not in found
+    assert config["route"]["routes"][-1]["receiver"] == "info"
 
 
 def test_inhibition_names_alerts_that_exist(config: dict[str, Any]) -> None:
