@@ -19,7 +19,7 @@ from dashboards.panels import (
     more,
     query,
 )
-from dashboards.queries import highest, increase, of_host, rate, total
+from dashboards.queries import highest, increase, of_host, rate, ratio, total
 from dashboards.targets import LIMITS
 
 _NO_CONTAINERS: Final = "No containers: none run here, or cAdvisor may not ask Docker"
@@ -39,6 +39,8 @@ def _service(metric: str) -> str:
 _MEMORY: Final = highest(_container("container_memory_working_set_bytes"), "host", "name")
 _LIMIT: Final = highest(_container("container_spec_memory_limit_bytes"), "host", "name")
 _CPU: Final = total(rate(_container("container_cpu_usage_seconds_total")), "host", "name")
+_RECEIVED: Final = total(rate(_container("container_network_receive_bytes_total")), "host", "name")
+_SENT: Final = total(rate(_container("container_network_transmit_bytes_total")), "host", "name")
 _STARTED: Final = _container("container_start_time_seconds")
 # From 0.57 on cAdvisor tells the last start; before, each restart is a series of its own.
 _RESTARTS: Final = (
@@ -81,7 +83,7 @@ _CONTAINERS: Final = Row(
             "CPU of containers",
             "Cores that each container uses. Bad: one that takes the whole host. Then see the dashboard Hosts for"
             " whether it is at its end.",
-            query(_CPU, "{{name}}"),
+            query(_CPU, "{{host}} {{name}}"),
             unit=Unit.CORES,
             width=THIRD,
             stacked=True,
@@ -93,7 +95,7 @@ _CONTAINERS: Final = Row(
             "Memory of containers",
             "Memory that cannot be taken back (working set) of each container. Bad: a line that only rises: a leak,"
             " which ends at the limit.",
-            query(_MEMORY, "{{name}}"),
+            query(_MEMORY, "{{host}} {{name}}"),
             unit=Unit.BYTES,
             width=THIRD,
             stacked=True,
@@ -103,7 +105,7 @@ _CONTAINERS: Final = Row(
             "Memory of its limit",
             "Share of its own limit that each container uses; those without a limit are not here. Alert at"
             f" {_NEAR:.0%}. Bad: 100 %: its processes are killed.",
-            query(f"{_MEMORY} / ({_LIMIT} > 0)", "{{name}}"),
+            query(f"{_MEMORY} / ({_LIMIT} > 0)", "{{host}} {{name}}"),
             unit=Unit.RATIO,
             width=THIRD,
             high=1,
@@ -116,8 +118,8 @@ _CONTAINERS: Final = Row(
             "Network of containers",
             "Received (above zero) and sent (below), a second. Those that use the host's own network count with the"
             " host.",
-            query(total(rate(_container("container_network_receive_bytes_total")), "name"), "{{name}} received", "A"),
-            query(total(rate(_container("container_network_transmit_bytes_total")), "name"), "{{name}} sent", "B"),
+            query(_RECEIVED, "{{host}} {{name}} received", "A"),
+            query(_SENT, "{{host}} {{name}} sent", "B"),
             unit=Unit.BYTES_PER_SECOND,
             width=THIRD,
             low=None,
@@ -130,9 +132,11 @@ _CONTAINERS: Final = Row(
             f" at {_THROTTLED:.0%}. Bad: much, with a service that is slow: raise the limit. Without a limit there is"
             " nothing here.",
             query(
-                f"{total(rate(_container('container_cpu_cfs_throttled_periods_total')), 'name')}"
-                f" / ({total(rate(_container('container_cpu_cfs_periods_total')), 'name')} > 0)",
-                "{{name}}",
+                ratio(
+                    total(rate(_container("container_cpu_cfs_throttled_periods_total")), "host", "name"),
+                    total(rate(_container("container_cpu_cfs_periods_total")), "host", "name"),
+                ),
+                "{{host}} {{name}}",
             ),
             unit=Unit.RATIO,
             width=THIRD,
@@ -147,10 +151,10 @@ _CONTAINERS: Final = Row(
             "Restarts of each container, and processes killed for lack of memory, in the hour before. Zero is"
             " normal. Bad: a container that restarts again and again: its log says why; killed: its limit is too"
             " low, or it leaks.",
-            query(f"{_RESTARTS} > 0", "{{name}} restarts", "A"),
+            query(f"{_RESTARTS} > 0", "{{host}} {{name}} restarts", "A"),
             query(
                 f"{total(increase(_container('container_oom_events_total'), '1h'), 'host', 'name')} > 0",
-                "{{name}} killed",
+                "{{host}} {{name}} killed",
                 "B",
             ),
             unit=Unit.COUNT,
@@ -210,7 +214,7 @@ _SERVICES: Final = Row(
             "CPU of services",
             "Cores that each service uses, the ten that use most. Bad: one that takes the whole host, or one that"
             " worked little until its last start.",
-            query(f"topk(10, {_SERVICE_CPU})", "{{service}}"),
+            query(f"topk(10, {_SERVICE_CPU})", "{{host}} {{service}}"),
             unit=Unit.CORES,
             width=HALF,
             stacked=True,
@@ -221,7 +225,7 @@ _SERVICES: Final = Row(
             "Memory of services",
             "Memory that cannot be taken back (working set) of each service, the ten that hold most. Bad: a line"
             " that only rises.",
-            query(f"topk(10, {_SERVICE_MEMORY})", "{{service}}"),
+            query(f"topk(10, {_SERVICE_MEMORY})", "{{host}} {{service}}"),
             unit=Unit.BYTES,
             width=HALF,
             stacked=True,
@@ -230,7 +234,7 @@ _SERVICES: Final = Row(
         graph(
             "Restarts of services",
             "Starts of each service in the hour before. Bad: any that nobody made: the journal says why it ended.",
-            query(f"changes({_SERVICE_STARTED}[1h:30s]) > 0", "{{service}}"),
+            query(f"changes({_SERVICE_STARTED}[1h:30s]) > 0", "{{host}} {{service}}"),
             unit=Unit.COUNT,
             width=HALF,
             decimals=0,
@@ -240,7 +244,7 @@ _SERVICES: Final = Row(
             "Killed for lack of memory",
             "Processes of each service that the kernel killed in the hour before. Bad: any: its limit is too low, or"
             " it leaks.",
-            query(f"{_SERVICE_KILLED} > 0", "{{service}}"),
+            query(f"{_SERVICE_KILLED} > 0", "{{host}} {{service}}"),
             unit=Unit.COUNT,
             width=QUARTER,
             decimals=0,

@@ -172,9 +172,9 @@ _STORE: Final = Row(
             "Blocks, and the limit of size (dashed). At the limit the oldest data go. Bad: the limit reached before"
             " the time that you need to look back.",
             query(_STORED, "blocks {{host}}", "A"),
-            query(f"{of_host('prometheus_tsdb_retention_limit_bytes')} > 0", "limit", "B"),
+            query(f"{of_host('prometheus_tsdb_retention_limit_bytes')} > 0", "limit {{host}}", "B"),
             unit=Unit.BYTES,
-            dashed=["limit"],
+            dashed=["limit .*"],
             empty=_SELF,
             alerts=["PrometheusStorageNearRetentionSize"],
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import pytest
 import yaml
 
 from dashboards import reading
-from tests.dashboards.catalog import Catalog, blind, told, values_for_parsing
-from tests.dashboards.parser import Parser, labels, selectors
+from tests.dashboards.catalog import TARGET_LABELS, Catalog, blind, told, values_for_parsing
+from tests.dashboards.parser import Node, Parser, children, labels, selectors
 from tests.rules.rule_files import SUITES, run_promtool
 
 BOARDS = reading.dashboards()
@@ -95,6 +96,59 @@ def test_legends_name_labels_that_the_result_has(dashboard: dict[str, Any], cata
     for query, filled in _filled(dashboard):
         named = set(re.findall(r"{{\s*(\w+)\s*}}", query.legend))
         assert named <= catalog.labels(filled), str(query)
+
+
+#: Of a target as a whole, so told by the target's host or instance: job is the metric's, team the host's.
+WHOSE = {"host", "instance"}
+#: Query -> labels that its legend leaves out, with the reason.
+LEFT_OUT = {
+    # Only a file system that cannot be read has it, and that has no space to show.
+    "allin-hosts: Space left (A)": {"device_error"},
+}
+#: Labels of what every host has of its own, so that the same value is there on several.
+OF_A_HOST = {"name", "service", "device", "mountpoint", "image", "id"}
+
+
+def _fixed(tree: Node) -> set[str]:
+    """The labels that every selector fixes to one value; of a variable whose choice is one, too."""
+    return set.intersection(
+        *({one.label for one in matchers if one.operator == "="} for _, matchers in selectors(tree)),
+    )
+
+
+@everyone
+def test_legends_tell_lines_apart(dashboard: dict[str, Any], parse: Parser, catalog: Catalog) -> None:
+    """Prevents: two lines of one name, as of the same container on two hosts."""
+    values = values_for_parsing(dashboard)
+    for panel in reading.panels(dashboard):
+        if panel["type"] == "table":
+            continue  # it shows every label that it has a column for
+        for target in panel.get("targets", []):
+            filled = reading.fill(target["expr"], values)
+            shown = set(re.findall(r"{{\s*(\w+)\s*}}", target["legendFormat"]))
+            has = catalog.labels(filled)
+            if shown & WHOSE:
+                has -= TARGET_LABELS
+            where = f"{dashboard['uid']}: {panel['title']} ({target['refId']})"
+            missing = has - shown - _fixed(parse(filled)) - LEFT_OUT.get(where, set())
+            assert not missing, f"{where}: several lines may be called {target['legendFormat']}; {missing} is not told"
+
+
+def _aggregations(node: Node) -> Iterator[Node]:
+    if node["type"] == "aggregation":
+        yield node
+    for child in children(node):
+        yield from _aggregations(child)
+
+
+@everyone
+def test_what_is_of_a_host_is_not_summed_over_hosts(dashboard: dict[str, Any], parse: Parser) -> None:
+    """Prevents: the containers of one name on all hosts as one line."""
+    for query, filled in _filled(dashboard):
+        for node in _aggregations(parse(filled)):
+            by = set(node["grouping"])
+            if not node["without"] and by & OF_A_HOST:
+                assert by & WHOSE, f"{query}: {node['op']} by {sorted(by)} makes one of several hosts' {by & OF_A_HOST}"
 
 
 @everyone
