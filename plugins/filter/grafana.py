@@ -37,7 +37,7 @@ options:
 
 EXAMPLES = r"""
 ini: "{{ {'server': {'http_port': 3001}} | grafana_ini }}"
-path: "{{ {'Admin': ['platform-team']} | grafana_role_path(default='Viewer') }}"
+path: "{{ {'Admin': ['platform-team']} | grafana_role_path }}"
 twice: "{{ ['Anna', 'anna'] | grafana_repeated(fold=true) }}"
 wrong: "{{ grafana_tls_certificate | grafana_tls_mistakes(grafana_tls_key) }}"
 """
@@ -90,8 +90,8 @@ def literal(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def grafana_role_path(roles: Mapping[str, Sequence[str]], default: str = "", groups: str = "groups") -> str:
-    """Return the JMESPath expression that gives the strongest role of somebody's groups, or `default`."""
+def grafana_role_path(roles: Mapping[str, Sequence[str]], groups: str = "groups") -> str:
+    """Return the JMESPath expression that gives the strongest role of somebody's groups."""
     unknown = sorted(set(roles) - set(ROLES))
     if unknown:
         raise AnsibleFilterError(f"grafana_oidc: roles has {', '.join(unknown)}; there are {', '.join(ROLES)}.")
@@ -105,8 +105,6 @@ def grafana_role_path(roles: Mapping[str, Sequence[str]], default: str = "", gro
         tests = [f"contains({groups}[*], {literal(str(name))})" for name in names]
         if tests:
             parts.append(f"({' || '.join(tests)}) && {literal(role)}")
-    if default:
-        parts.append(literal(default))
     return " || ".join(parts)
 
 

@@ -186,6 +186,15 @@ def test_openid_connect_lets_in_those_who_have_a_role(full: Rendered) -> None:
     assert "roles" not in section
 
 
+def test_whom_openid_connect_finds_no_role_for_gets_the_default_role(tmp_path: Path, full: Rendered) -> None:
+    """Prevents: everybody's role is the default one, where the ID token has no groups and the user info has them."""
+    oidc = SECRETS["grafana_oidc"] | {"default_role": "Editor"}  # type: ignore[operator]
+    ini = render(tmp_path, **SECRETS | {"grafana_oidc": oidc}).ini
+    assert ini["users"]["auto_assign_org_role"] == "Editor"
+    assert not ini.getboolean("auth.generic_oauth", "role_attribute_strict")
+    assert ini["auth.generic_oauth"]["role_attribute_path"] == full.ini["auth.generic_oauth"]["role_attribute_path"]
+
+
 def test_ldap_maps_groups_to_roles(full: Rendered) -> None:
     (server,) = full.ldap["servers"]
     assert server["bind_dn"] == SECRETS["grafana_ldap"]["bind_dn"]  # type: ignore[index]

@@ -127,5 +127,28 @@ def test_a_code_that_another_browser_was_given_is_refused(provider: Provider, ur
     assert victim.get("/api/user")[0] == 401
 
 
+def test_a_default_role_is_for_those_alone_whom_no_source_gives_another(
+    deploy: Any, provider: Provider, url: str
+) -> None:
+    """Prevents: an ID token without groups, which many providers give, that makes everybody what the default says."""
+    assert deploy(grafana_oidc=provider.settings(roles=ROLES, default_role="Editor")).code == 0
+    nowhere = somebody("sso-nowhere")
+    del nowhere["groups"]
+    expected = [
+        (somebody("sso-chief", "platform team"), "Admin"),
+        (somebody("sso-guest", "everybody"), "Viewer"),
+        (somebody("sso-stranger", "strangers"), "Editor"),
+        (nowhere, "Editor"),
+    ]
+    try:
+        for provider.in_id_token in ((), ("sub", "email", "preferred_username")):
+            for who, role in expected:
+                browser = Browser(url)
+                assert browser.sign_in(provider, who)
+                assert browser.role() == role, (who, provider.in_id_token)
+    finally:
+        provider.in_id_token = ()
+
+
 def test_people_of_the_inventory_still_sign_in_here(provider: Provider, person: Any) -> None:
     assert person("victor").status("GET", "/api/user") == 200
