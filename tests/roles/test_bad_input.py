@@ -66,7 +66,13 @@ FITTING: dict[str, dict[str, Any]] = {
             {"name": "two", "tokens": [{"name": "ci"}]},
         ],
         "grafana_oidc": OIDC | {"roles": {"Admin": ["ops", "7"], "Viewer": None}},
-        "grafana_extra_secrets": {"smtp": "SECRET", "proxy.pem": "SECRET"},
+        "grafana_extra_secrets": {"smtp": "SECRET$", "proxy.pem": "SECRET"},
+        "grafana_datasources_extra": [
+            {
+                "name": "Logs",
+                "secureJsonData": {"one": "Bearer $__file{/etc/grafana-secrets/logs}", "two": "$__env{TWO}"},
+            },
+        ],
         "grafana_tls_certificate": CERTIFICATE,
         "grafana_tls_key": KEY,
     }
@@ -332,6 +338,24 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
         "grafana",
         {"grafana_tls_certificate": CERTIFICATE, "grafana_tls_key": STRANGER},
         ["grafana_tls_key is not the key of grafana_tls_certificate"],
+    ),
+    (
+        "grafana",
+        {"grafana_datasources_extra": [{"name": "Logs", "secureJsonData": {"token": "SECRET"}}]},
+        ["grafana_datasources_extra: Logs has secureJsonData.token", "$__file{/etc/grafana-secrets/logs-password}"],
+    ),
+    (
+        "grafana",
+        {"grafana_datasources_extra": [{"name": "Logs", "basicAuthPassword": "SECRET"}]},
+        ["grafana_datasources_extra: Logs has basicAuthPassword", "secureJsonData: {"],
+    ),
+    (
+        "grafana",
+        {
+            "grafana_datasources_extra": [{"name": "L", "secureJsonData": {"x": "$__file{/etc/grafana-secrets/logs}"}}],
+            "grafana_extra_secrets": {"logs": "SECRET$ecret"},
+        },
+        ["grafana_extra_secrets: logs has a $", "grafana_datasources_extra"],
     ),
     # a misspelled variable, and a template that refers to nothing
     ("prometheus", {"prometheus_retention_tme": "30d"}, ["prometheus_retention_tme", "prometheus_retention_time"]),
