@@ -36,7 +36,7 @@ SECRETS = {
     "grafana_ldap": {
         "host": "ldap.test",
         "bind_dn": 'cn=grafana,ou="a b",dc=test',
-        "bind_password": "SECRET-ldap",
+        "bind_password": "SECRET\"ldap\\'s",
         "search_base_dns": ["dc=test"],
         "group_search_filter": "(member=%s)",
         "group_search_base_dns": ["ou=groups,dc=test"],
@@ -68,7 +68,10 @@ class Rendered:
         self.providers = yaml.safe_load((folder / "dashboards.yml").read_text())["providers"]
         self.facts = json.loads((folder / "facts.json").read_text())
         ldap = folder / "ldap.toml"
-        self.ldap = tomllib.loads(ldap.read_text()) if ldap.exists() else {}
+        # As Grafana does it: first the secrets, then the format.
+        secret = SECRETS["grafana_ldap"]["bind_password"]  # type: ignore[index]
+        filled = re.sub(r"\$__file\{[^}]+\}", lambda _: secret, ldap.read_text() if ldap.exists() else "")
+        self.ldap = tomllib.loads(filled)
 
 
 def render(folder: Path, **settings: Any) -> Rendered:
@@ -198,6 +201,7 @@ def test_whom_openid_connect_finds_no_role_for_gets_the_default_role(tmp_path: P
 def test_ldap_maps_groups_to_roles(full: Rendered) -> None:
     (server,) = full.ldap["servers"]
     assert server["bind_dn"] == SECRETS["grafana_ldap"]["bind_dn"]  # type: ignore[index]
+    assert server["bind_password"] == SECRETS["grafana_ldap"]["bind_password"]  # type: ignore[index]
     assert server["use_ssl"] is True
     assert [one["org_role"] for one in server["group_mappings"]] == ["Admin", "Viewer"]
     assert server["group_mappings"][0]["grafana_admin"] is True
