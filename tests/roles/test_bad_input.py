@@ -60,6 +60,11 @@ FITTING: dict[str, dict[str, Any]] = {
         "grafana_folders": [
             {"uid": "allin-platform", "permissions": [{"team": "payments", "permission": "edit"}]},
             {"uid": "closed", "title": "Closed", "permissions": []},
+            {
+                "uid": "shared",
+                "title": "Shared",
+                "permissions": [{"role": "Viewer", "permission": "view"}, {"user": "Viewer", "permission": "edit"}],
+            },
         ],
         "grafana_service_accounts": [
             {"name": "one", "tokens": [{"name": "ci"}]},
@@ -284,6 +289,19 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
         "grafana",
         {"grafana_folders": [{"uid": "x", "title": "X", "permissions": [{"permission": "view"}]}]},
         ["grafana_folders: x has a permission that is nobody's", "{role: Viewer, permission: view}"],
+    ),
+    (
+        "grafana",
+        {
+            "grafana_folders": [
+                {
+                    "uid": "x",
+                    "title": "X",
+                    "permissions": [{"role": "Viewer", "permission": "view"}, {"role": "Viewer", "permission": "edit"}],
+                }
+            ]
+        },
+        ["grafana_folders: x has two permissions for the role Viewer", "permissions: [{role: Viewer"],
     ),
     ("grafana", {"grafana_folders": [{"uid": "x.y", "title": "X"}]}, ["grafana_folders[0].uid", "letters, digits"]),
     ("grafana", {"grafana_folders": [{"uid": "general"}]}, ["grafana_folders[0].uid", "Grafana's own"]),
