@@ -230,6 +230,7 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("grafana", {"grafana_port": 0}, ["grafana_port: 3001"]),
     ("grafana", {"grafana_database": {"type": "oracle"}}, ["grafana_database.type", "postgres"]),
     ("grafana", {"grafana_database": {"type": "postgres", "host": "db.test:5432"}}, ["grafana_database", "password"]),
+    ("grafana", {"grafana_access_host": "nowhere"}, ["grafana_access_host", "nowhere", "share the database"]),
     ("grafana", {"grafana_tls_certificate_file": "/etc/ssl/grafana.pem"}, ["grafana_tls_key_file"]),
     (
         "grafana",

@@ -177,6 +177,33 @@ def test_grafana_with_tls_is_scraped_over_tls(tmp_path: Path) -> None:
     assert next(job["scheme"] for job in jobs if job["name"] == "grafana") == "https"
 
 
+def test_the_first_host_of_a_database_sets_who_may_do_what_in_it(tmp_path: Path) -> None:
+    """Prevents: two hosts that make each other's tokens invalid in every run."""
+    shared = {
+        "type": "postgres",
+        "host": "db.test:5432",
+        "name": "grafana",
+        "user": "grafana",
+        "password": "{{ secret }}",
+    }
+    hosts: dict[str, Any] = {
+        "alone": {},
+        "one": {"grafana_database": shared},
+        "two": {"grafana_database": shared | {"user": "another"}},
+        "three": {"grafana_database": shared | {"name": "other"}},
+        "four": {"grafana_database": {"type": "sqlite3"}},
+        "five": {"grafana_database": {"type": "sqlite3"}},
+    }
+    estate = {
+        "all": {"vars": {"allin_environment": "test", "secret": "x"}, "children": {"grafana": {"hosts": hosts}}},
+    }
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars/all.yml").symlink_to(ROOT / "inventories/wiring/all.yml")
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(estate, sort_keys=False))
+    found = {host: hostvars(str(tmp_path / "hosts.yml"), host, "grafana_access_host") for host in hosts}
+    assert found == {host: "one" if host == "two" else host for host in hosts}
+
+
 def test_each_host_has_the_targets_of_its_own_workers(tmp_path: Path) -> None:
     """Prevents: workers of one host that are looked for on another, or on the ports of another."""
     hosts: dict[str, Any] = {

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.plugins.fake_grafana import FakeGrafana, running
+
 ROOT = Path(__file__).parents[2]
 SECRETS = {
     "grafana_admin_password": "SECRET-admin-password",
@@ -227,3 +229,38 @@ def test_folders_with_dashboards_are_provisioned(plain: Rendered, full: Rendered
     assert ours["options"]["path"] == "/etc/grafana-dashboards/payments"
     assert not ours["allowUiUpdates"]
     assert not ours["disableDeletion"]
+
+
+def test_hosts_that_share_a_database_leave_each_other_s_tokens_alone(tmp_path: Path) -> None:
+    """Prevents: tokens that are made anew in every run, on one host after the other."""
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(yaml.safe_dump({"all": {"hosts": {"one": {}, "two": {}}}}))
+    with running(FakeGrafana("password-of-a-test")) as grafana:
+        variables = {
+            "role": str(ROOT / "roles/grafana"),
+            "__grafana_api": grafana.url,
+            "grafana_admin_password": "password-of-a-test",
+            "grafana_access_host": "one",
+            "grafana_access_dir": str(tmp_path / "{{ inventory_hostname }}"),
+            "grafana_service_accounts": [{"name": "deploy", "role": "Viewer", "tokens": [{"name": "ci"}]}],
+        }
+        command = [
+            "ansible-playbook",
+            "-i",
+            str(inventory),
+            "-e",
+            json.dumps(variables),
+            "tests/roles/access_grafana.yml",
+        ]
+        first, again = (
+            subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True) for _ in range(2)
+        )
+        (account,) = grafana.accounts.values()
+    assert first.returncode == again.returncode == 0, first.stdout + again.stdout
+    assert "changed=1" in first.stdout
+    assert "changed=1" not in again.stdout
+    assert "are set on one" in again.stdout
+    assert [token["key"] for token in account["tokens"].values()] == [
+        (tmp_path / "one/tokens/deploy.ci").read_text().strip()
+    ]
+    assert not (tmp_path / "two").exists()
