@@ -86,6 +86,7 @@ import time
 import urllib.error
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from http.client import HTTPException
@@ -113,6 +114,10 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 class MissingError(Exception):
     """The artifact cannot be had from a place; the text is what to print of it."""
+
+
+class FolderError(Exception):
+    """A folder of the controller cannot be written to; the text says which and why. Nobody else is to blame."""
 
 
 @dataclass
@@ -325,10 +330,19 @@ def pause(seconds: float) -> None:
     time.sleep(seconds)
 
 
+@contextmanager
+def written(folder: Path) -> Iterator[None]:
+    """Take what fails in here for the folder's fault. Raises FolderError."""
+    try:
+        yield
+    except OSError as error:
+        raise FolderError(f"{folder}: {error.strerror or error}") from error
+
+
 def receive(url: str, stream: BinaryIO) -> None:
     """Append to a file what it still lacks of an address's content.
 
-    Raises OSError, HTTPException, ValueError where the rest did not come.
+    Raises OSError, HTTPException, ValueError where the rest did not come, FolderError where it cannot be written.
     """
     have = stream.seek(0, os.SEEK_END)
     with opened(url, "GET", SILENCE_SECONDS, {"Range": f"bytes={have}-"} if have else None) as answer:
@@ -337,13 +351,15 @@ def receive(url: str, stream: BinaryIO) -> None:
             and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         ):
             # It sends the whole again.
-            stream.truncate(0)
+            with written(Path(stream.name).parent):
+                stream.truncate(0)
         expected = answer.headers.get("Content-Length", "")
         received = 0
         while chunk := answer.read(CHUNK):
-            stream.write(chunk)
+            with written(Path(stream.name).parent):
+                stream.write(chunk)
+                stream.flush()
             received += len(chunk)
-    stream.flush()
     if expected.isdigit() and received < int(expected):
         raise ConnectionError(f"the connection ended after {received} of {expected} bytes")
 
@@ -351,8 +367,15 @@ def receive(url: str, stream: BinaryIO) -> None:
 def download(url: str, target: Path, sha256: str) -> None:
     """Bring a file, whole and as pinned, or not at all; what an interrupted download has left is gone on with.
 
-    Raises MissingError with what came back, OSError where the file cannot be written.
+    Raises MissingError with what came back, FolderError where the file cannot be written.
     """
+    # What a request may raise is told apart where it is made.
+    with written(target.parent):
+        bring_whole(url, target, sha256)
+
+
+def bring_whole(url: str, target: Path, sha256: str) -> None:
+    """Do what `download` says. Raises MissingError, FolderError, and OSError where the file cannot be written."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     with partial.open("ab") as stream:
@@ -420,7 +443,7 @@ def find(wanted: Sequence[Wanted]) -> None:
 
 
 def fetch(wanted: Sequence[Wanted], say: Callable[[str], None]) -> bool:
-    """Bring to the controller what is not there; say whether something was brought."""
+    """Bring to the controller what is not there; say whether something was brought. Raises FolderError."""
     changed = False
     for one in wanted:
         if one.look_here() or one.refused:
@@ -443,7 +466,13 @@ def bring(one: Wanted, target: Path, say: Callable[[str], None]) -> bool:
 
 
 def collect(wanted: Sequence[Wanted], into: Path, say: Callable[[str], None]) -> bool:
-    """Fill a folder; say whether something in it is different now."""
+    """Fill a folder; say whether something in it is different now. Raises FolderError."""
+    with written(into):
+        return fill(wanted, into, say)
+
+
+def fill(wanted: Sequence[Wanted], into: Path, say: Callable[[str], None]) -> bool:
+    """Do what `collect` says. Raises FolderError, and OSError where a file cannot be written."""
     changed = False
     for one in wanted:
         target = into / one.file
@@ -573,22 +602,31 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         wanted = merged(wanted)
 
         state = arguments["state"]
-        changed = False
-        if state == "found" or self._task.check_mode:
-            find(wanted)
-            changed = state != "found" and any(one.found and not one.path for one in wanted)
-        elif state == "fetched":
-            changed = fetch(wanted, self._display.display)
-        elif not arguments["into"]:
-            raise AnsibleActionFail("artifacts: state collected needs `into`, the folder to fill.")
-        else:
-            changed = collect(wanted, Path(arguments["into"]).expanduser(), self._display.display)
+        try:
+            changed = self.changed(wanted, state, arguments["into"])
+        except FolderError as error:
+            setting = "artifacts_into" if state == "collected" else "artifacts_download_dir"
+            raise AnsibleActionFail(
+                f"The controller cannot write to its folder {error}. Nothing was unpacked. Make room there, or let "
+                f"who runs this write there, or name another folder: {setting}: /path"
+            ) from error
         result = {"changed": changed, "artifacts": [one.public() for one in wanted]}
         if state == "fetched":
             for one in wanted:
                 if not one.found:
                     return {**result, "failed": True, "msg": complaint(one)}
         return result
+
+    def changed(self, wanted: Sequence[Wanted], state: str, into: str) -> bool:
+        """Find, fetch or collect; say whether something was, or would be, brought. Raises FolderError."""
+        if state == "found" or self._task.check_mode:
+            find(wanted)
+            return state != "found" and any(one.found and not one.path for one in wanted)
+        if state == "fetched":
+            return fetch(wanted, self._display.display)
+        if not into:
+            raise AnsibleActionFail("artifacts: state collected needs `into`, the folder to fill.")
+        return collect(wanted, Path(into).expanduser(), self._display.display)
 
     @staticmethod
     def of_file(one: Mapping[str, Any], arguments: Mapping[str, Any]) -> Wanted:

@@ -14,7 +14,18 @@ import pytest
 from ansible.errors import AnsibleActionFail
 
 from plugins.action import artifacts
-from plugins.action.artifacts import INDEX, SUMS, MissingError, Wanted, collect, download, fetch, find, merged
+from plugins.action.artifacts import (
+    INDEX,
+    SUMS,
+    FolderError,
+    MissingError,
+    Wanted,
+    collect,
+    download,
+    fetch,
+    find,
+    merged,
+)
 from plugins.action.missing_artifacts import cures, lacking, table, ways
 from plugins.callback.left_out import lines
 
@@ -346,6 +357,28 @@ def test_two_at_once_download_it_once(server: Server, tmp_path: Path) -> None:
         thread.join()
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
     assert len(server.asked) == 1
+
+
+def test_a_full_disk_is_told_at_once_and_as_what_it_is(server: Server, tmp_path: Path) -> None:
+    """Prevents: upstream blamed, and asked four times, for the controller's full disk."""
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads" / f".{NAME}.partial").symlink_to("/dev/full")
+    one = wanted(tmp_path, mirror=server.url)
+    with pytest.raises(FolderError, match=f"^{tmp_path / 'downloads'}: No space left on device$"):
+        fetch([one], lambda _: None)
+    assert server.asked == [("GET", "")]
+
+
+def test_a_folder_that_cannot_be_written_is_named(server: Server, tmp_path: Path) -> None:
+    """Prevents: "Not a directory", and nobody knows which."""
+    below = put(tmp_path / "file") / "below"
+    one = wanted(tmp_path, mirror=server.url, downloads=str(below))
+    with pytest.raises(FolderError, match=f"^{below}: Not a directory$"):
+        fetch([one], lambda _: None)
+    put(tmp_path / "folder" / NAME)
+    with pytest.raises(FolderError, match=f"^{below}: Not a directory$"):
+        collect([wanted(tmp_path)], below, lambda _: None)
+    assert server.asked == []
 
 
 # --- A folder for an estate -------------------------------------------------------------------------------------------

@@ -192,6 +192,23 @@ def test_what_cannot_be_brought_is_told(estate: Estate, upstream: str) -> None:
     assert (into / archive("alertmanager", "amd64")).is_file()
 
 
+def test_the_folder_to_fill_is_asked_for(estate: Estate, upstream: str) -> None:
+    """Prevents: "'artifacts_dir' is undefined"."""
+    done = estate.run("playbooks/artifacts.yml", artifact_mirror_url=upstream)
+    assert done.returncode != 0
+    assert "Name it: -e artifacts_into=/srv/allin-artifacts" in " ".join(done.stdout.split())
+    assert "undefined" not in done.stdout
+
+
+def test_a_folder_that_cannot_be_filled_is_named_with_its_setting(estate: Estate, upstream: str) -> None:
+    (estate.folder / "file").touch()
+    into = str(estate.folder / "file/filled")
+    done = estate.run("playbooks/artifacts.yml", "-e", f"artifacts_into={into}", artifact_mirror_url=upstream)
+    assert done.returncode != 0
+    for words in (f"its folder {into}: Not a directory", "artifacts_into: /path"):
+        assert words in " ".join(done.stdout.split())
+
+
 def test_where_it_is_optional_the_hosts_go_without(estate: Estate, upstream: str) -> None:
     """And the last lines say so, behind everything else that is printed."""
     (estate.folder / "upstream" / archive("prometheus", "amd64")).unlink()
