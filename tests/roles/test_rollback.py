@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import sqlite3
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -83,13 +86,17 @@ class Service:
             "cut_off": cut_off,
             "url": f"http://127.0.0.1:{self.server.server_port}/ready",
         }
+        return self.play("rollback.yml", variables, *options, works=works)
+
+    def play(self, name: str, variables: dict[str, Any], *options: str, works: bool) -> str:
+        """Run a play, which must work or not, and return what it says."""
         run = subprocess.run(
-            ["ansible-playbook", "-i", "localhost,", "-e", json.dumps(variables), *options, "tests/roles/rollback.yml"],
+            ["ansible-playbook", "-i", "localhost,", "-e", json.dumps(variables), *options, f"tests/roles/{name}"],
             cwd=ROOT,
             check=False,
             capture_output=True,
             text=True,
-            env={**os.environ, "PATH": f"{self.directory}/bin:{os.environ['PATH']}", "SYSTEMD_OFFLINE": "0"},
+            env={**os.environ, "PATH": f"{self.directory}/bin:{os.environ['PATH']}"},
         )
         assert (run.returncode == 0) == works, run.stdout + run.stderr
         return re.sub(r"\\n\s*|\s+", " ", run.stdout + run.stderr)
@@ -178,6 +185,135 @@ def test_a_first_installation_is_left_for_a_look(tmp_path: Path) -> None:
     assert "there was nothing to put back, as on a first installation" in said
     assert "The service does not answer at" in said
     service.end()
+
+
+# Each start of the release 2 migrates the database; the release 1 does not start with that.
+MIGRATING = """#!/bin/sh
+echo "$@" >> {log}
+case "$1" in
+show)
+    state=$(cat {directory}/state)
+    printf 'Id=example.service\\nLoadState=loaded\\nActiveState=%s\\nSubState=%s\\n' $state $state ;;
+stop) echo inactive > {directory}/state ;;
+start | restart)
+    echo active > {directory}/state
+    exec {python} {directory}/bin/start.py {directory} ;;
+esac
+"""
+START = """
+import pathlib, sqlite3, sys
+directory = pathlib.Path(sys.argv[1])
+version = (directory / "example/current").resolve().name
+database = sqlite3.connect(directory / "data/example.db")
+with database:
+    if version == "2":
+        database.execute("PRAGMA user_version = 2")
+    schema = database.execute("PRAGMA user_version").fetchone()[0]
+database.close()
+(directory / "read").write_text("SECRET-good" if schema <= int(version) else "fails")
+"""
+
+
+class Upgraded(Service):
+    """A service of which release 1 runs, and release 2 is unpacked."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        (directory / "bin/systemctl").write_text(
+            MIGRATING.format(log=self.log, directory=directory, python=sys.executable)
+        )
+        (directory / "bin/start.py").write_text(START)
+        (directory / "state").write_text("active")
+        for version in "12":
+            (directory / "example/releases" / version).mkdir(parents=True)
+        (directory / "example/current").symlink_to(directory / "example/releases/1")
+        self.database = directory / "data/example.db"
+        self.database.parent.mkdir()
+        with contextlib.closing(sqlite3.connect(self.database)) as database, database:
+            database.execute("PRAGMA user_version = 1")
+        self.read("SECRET-good")
+
+    def upgrade(self, version: str, *options: str, works: bool) -> str:
+        """Run the play and return what it says."""
+        variables = {
+            "directory": str(self.directory),
+            "__managed_service_root": str(self.directory / "example"),
+            "version": version,
+            "works": works,
+            "url": f"http://127.0.0.1:{self.server.server_port}/ready",
+        }
+        return self.play("upgrade.yml", variables, *options, works=works)
+
+    def schema(self, name: str = "example.db") -> int:
+        """Return the schema of the database or of a copy."""
+        with contextlib.closing(sqlite3.connect(self.database.with_name(name))) as database:
+            return int(database.execute("PRAGMA user_version").fetchone()[0])
+
+    def current(self) -> str:
+        """Return which release is the current one."""
+        return (self.directory / "example/current").resolve().name
+
+    def beside_database(self) -> list[str]:
+        """Return what is in the directory of the database."""
+        return sorted(entry.name for entry in self.database.parent.iterdir())
+
+
+@pytest.fixture
+def upgraded(tmp_path: Path) -> Iterator[Upgraded]:
+    service = Upgraded(tmp_path)
+    yield service
+    service.end()
+
+
+def test_a_release_that_does_not_work_leaves_the_database_as_it_was(upgraded: Upgraded) -> None:
+    """Prevents: a release that is put back to a database which the other one has migrated."""
+    said = upgraded.upgrade("2", works=False)
+    assert "What ran before was put back and answers" in said
+    assert "Put back: the release, the database as 1 left it (nothing is lost" in said
+    assert (upgraded.current(), upgraded.schema(), upgraded.beside_database()) == ("1", 1, ["example.db"])
+    assert (upgraded.directory / "state").read_text() == "active\n"
+
+
+def test_the_copy_stays_for_a_way_back_by_hand(upgraded: Upgraded) -> None:
+    upgraded.upgrade("2", works=True)
+    assert (upgraded.current(), upgraded.schema(), upgraded.schema("example.db.of-1")) == ("2", 2, 1)
+    calls = [line.split()[0] for line in upgraded.log.read_text().splitlines() if not line.startswith("show")]
+    assert calls == ["stop", "start"]
+    upgraded.upgrade("2", works=True)
+    assert upgraded.beside_database() == ["example.db", "example.db.of-1"]
+
+    # As docs/operations.md has it.
+    (upgraded.database.with_name("example.db.of-1")).replace(upgraded.database)
+    upgraded.upgrade("1", works=True)
+    assert (upgraded.current(), upgraded.schema()) == ("1", 1)
+
+
+def test_a_copy_that_has_no_room_stops_the_run_before_anything_runs_otherwise(upgraded: Upgraded) -> None:
+    with upgraded.database.open("r+b") as file:
+        file.truncate(8 * 1024**4)
+    said = upgraded.upgrade("2", works=False)
+    assert "MiB free, and a copy of example.db needs 8388624 MiB" in said
+    assert "Nothing that runs had been replaced, so nothing was put back. The service answers at" in said
+    assert upgraded.current() == "1"
+    assert not upgraded.log.exists()
+
+
+def test_a_database_that_cannot_be_copied_leaves_the_service_running(upgraded: Upgraded) -> None:
+    """It was stopped for the copy."""
+    upgraded.database.write_bytes(b"not a database" * 100)
+    # What runs has the database open and does not mind.
+    (upgraded.directory / "bin/start.py").write_text("")
+    said = upgraded.upgrade("2", works=False)
+    assert "could not be copied: file is not a database" in said
+    assert "What ran before was put back and answers" in said
+    assert upgraded.current() == "1"
+    assert (upgraded.directory / "state").read_text() == "active\n"
+
+
+def test_a_check_copies_and_stops_nothing(upgraded: Upgraded) -> None:
+    upgraded.upgrade("2", "--check", works=True)
+    assert (upgraded.current(), upgraded.beside_database()) == ("1", ["example.db"])
+    assert "stop" not in upgraded.log.read_text()
 
 
 def tasks_of(role: Path) -> Iterator[dict[str, Any]]:

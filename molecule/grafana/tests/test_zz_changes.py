@@ -135,6 +135,35 @@ def test_a_dashboard_of_grafana_com_comes_from_the_artifacts_folder(
     assert admin.status("GET", "/api/dashboards/uid/grafana-com-1860") == 404
 
 
+def test_a_version_that_does_not_work_leaves_the_database_as_it_was(deploy: Any, host: Any, admin: Grafana) -> None:
+    """Prevents: the version before on a database that another one has migrated."""
+    database = "/var/lib/grafana/grafana.db"
+    current = host.check_output("readlink /opt/grafana/current")
+    # It migrates the database, and ends.
+    broken = (
+        "#!/usr/bin/python3\nimport sqlite3\n"
+        f"database = sqlite3.connect('{database}')\ndatabase.execute('CREATE TABLE IF NOT EXISTS of_9_9_9 (id int)')\n"
+        "database.commit()\nraise SystemExit('this version is broken')\n"
+    )
+    host.check_output("mkdir -p /opt/grafana/releases/9.9.9/bin")
+    host.check_output("printf %s > /opt/grafana/releases/9.9.9/bin/grafana", broken)
+    host.check_output("chmod 0755 /opt/grafana/releases/9.9.9/bin/grafana")
+
+    run = deploy(grafana_version="9.9.9", grafana_ready_timeout_seconds=20)
+    assert run.code != 0
+    assert "this version is broken" in run.output
+    assert "What ran before was put back and answers" in run.output
+    assert f"the database as {current.rpartition('/')[2]} left it" in run.output
+    assert host.check_output("readlink /opt/grafana/current") == current
+    found = f"import sqlite3; print(*sqlite3.connect('{database}').iterdump())"
+    assert "of_9_9_9" not in host.check_output("python3 -c %s", found)
+    assert not host.check_output(f"find {database}.of-* -maxdepth 0 2>/dev/null || true")
+    assert host.file(database).user == "grafana"
+    assert admin.status("GET", "/api/user") == 200
+    host.check_output("rm -r /opt/grafana/releases/9.9.9")
+    assert deploy().changed(HOST) == 0
+
+
 def test_a_setting_that_does_not_work_is_taken_back(deploy: Any, admin: Grafana) -> None:
     # An address of another machine: Grafana starts, and cannot listen.
     broken = deploy(grafana_settings={"server": {"http_addr": "192.0.2.1"}}, grafana_ready_timeout_seconds=20)
