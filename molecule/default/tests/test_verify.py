@@ -150,7 +150,10 @@ def test_a_broken_rule_is_named(host: Any) -> None:
 
 @pytest.mark.parametrize(
     ("fault", "hop"),
-    [({"slack": {"status": 500, "body": "x"}}, "Slack"), ({"smtp": {"code": 554, "text": "no"}}, "Mail")],
+    [
+        ({"slack": {"status": 500, "body": "x"}}, "Slack"),
+        ({"smtp": {"code": 554, "text": "no", "stage": "rcpt"}}, "Mail"),
+    ],
 )
 def test_a_receiver_that_refuses_is_named(sinks: SinkClient, fault: dict[str, Any], hop: str) -> None:
     sinks.fault(**fault)
