@@ -334,6 +334,13 @@ def test_rules_name_only_metrics_and_records_that_exist(settings: str, request: 
             records.add(rule["record"])
 
 
+def test_no_rule_fails_while_a_target_changes_its_labels(rules: RuleFiles) -> None:
+    """Then a target has two series of everything for a moment, and a one-to-one match on some labels is an error."""
+    one_to_one = re.compile(r"(?:[-+*/%^]|[<>]=?|[=!]=) (?:bool )?on \([^)]*\)(?! group_)")
+    for rule in rules.rules():
+        assert not one_to_one.search(rule["expr"]), rule["expr"]
+
+
 def test_every_record_is_used(rules: RuleFiles) -> None:
     """Records cost an evaluation each; so far alerts are their only readers, directly or through other records."""
     used = set[str]().union(*(metrics(rule["expr"]) for rule in rules.rules()))

@@ -63,7 +63,7 @@ QUERIES: Final[Mapping[str, tuple[Query, ...]]] = {
     contract.DB_POOL_CONNECTIONS.name: (
         Query(
             "share of the pool in use, for each instance",
-            'allin_db_pool_connections{state="in_use"} / on (job, instance) allin_db_pool_connections_limit',
+            'allin_db_pool_connections{state="in_use"} / ignoring (state) allin_db_pool_connections_limit',
         ),
     ),
     contract.CACHE_HITS.name: (
