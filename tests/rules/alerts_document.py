@@ -326,10 +326,20 @@ when it is out of date. What is measured, below, is written by hand.
 
 1. The message says what is wrong, since when and where. Its runbook, which the names below lead to, says what it
    means, what to look at first, what it most likely is, and how you see that it is over.
-2. The runbooks' commands are for a shell on a host of the estate, those that ask Prometheus or Alertmanager for one
-   on theirs. `$PROMETHEUS` and `$ALERTMANAGER` are set there in a login shell (`sudo -i`); without them the default
-   addresses are asked. Names and addresses such as `backend-api-dev` or `192.0.2.11` are examples: put in those of
-   the message.
+2. The runbooks' commands are for a login shell (`sudo -i`) on the host that the page names. There these are set, as
+   your inventory says; `BACKEND: parameter null or not set` says that it is another host, or no login shell. Other
+   names and addresses, such as `192.0.2.11`, are examples: put in those of the message.
+
+   | variable | on each host of | what it is | for example |
+   | --- | --- | --- | --- |
+   | `$PROMETHEUS` | Prometheus | where it answers | `http://192.0.2.21:9090` |
+   | `$ALERTMANAGER` | Alertmanager | where it answers | `http://192.0.2.21:9093` |
+   | `$BACKEND_JOB` | Prometheus and Alertmanager | the job that scrapes the backend | `backend-api-production` |
+   | `$BACKEND` | the backend | where the one on this host answers | `http://192.0.2.11:7000` |
+   | `$BACKEND_METRICS` | the backend | what is scraped there, one address a worker | `http://192.0.2.11:7001/metrics …` |
+   | `$NODE_EXPORTER` | node_exporter | where the one on this host answers | `http://192.0.2.11:9100` |
+   | `$GRAFANA` | Grafana | where it answers; `https` with a certificate | `https://192.0.2.21:3001` |
+
 3. *Silence* in the message opens a form with exactly this alert's labels filled in (not with Debian's package of
    Alertmanager, which has no pages: the runbook has the command). A silence ends by itself; it hides messages, not
    the alert.

@@ -192,6 +192,13 @@ def test_runbooks_and_alerts_belong_together(rules: RuleFiles) -> None:
     assert pages == {rule["alert"] for rule in rules.alerts()}
 
 
+def runbook_queries(text: str) -> list[str]:
+    """The queries of a page as Prometheus gets them: in double quotes the shell fills in the backend's job."""
+    found = re.findall(r"""--data-urlencode (?:'query=([^']+)'|"query=([^"]+)")""", text)
+    job = SETTINGS.get("prometheus_backend_job", "backend-api-dev")
+    return [single or double.replace("${BACKEND_JOB:?}", job).replace("'", '"') for single, double in found]
+
+
 @pytest.mark.parametrize("page", sorted(RUNBOOKS.glob("*.md")), ids=lambda page: page.stem)
 def test_runbook_is_complete_and_names_what_exists(page: Path, rules: RuleFiles) -> None:
     """A runbook whose commands query something that does not exist answers "no data", which reads like "no problem"."""
@@ -204,7 +211,8 @@ def test_runbook_is_complete_and_names_what_exists(page: Path, rules: RuleFiles)
     assert len(re.findall(r"^```sh$", first_look, re.MULTILINE)) == 3
     assert f"silence add alertname={page.stem}" in text
     known = KNOWN_METRICS | {rule["record"] for rule in rules.rules() if "record" in rule} | {"ALERTS"}
-    queries = re.findall(r"--data-urlencode 'query=([^']+)'", text)
+    queries = runbook_queries(text)
+    assert len(queries) == text.count("--data-urlencode")
     assert queries, "no query"
     for query in queries:
         assert metrics(query) <= known, query
