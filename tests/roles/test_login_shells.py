@@ -46,7 +46,7 @@ def shell(text: str) -> list[str]:
 
 
 def test_the_hosts_of_production_know_their_own_addresses_and_the_job() -> None:
-    """Prevents: a runbook that asks 127.0.0.1, where a healthy service does not listen, or for a job of another estate."""
+    """Prevents: a runbook that asks 127.0.0.1, where no service listens, or for a job of another estate."""
     app, monitor = "192.0.2.11", "192.0.2.21"
     grafana = {"grafana_tls_certificate_file": "/etc/ssl/g.pem", "grafana_root_url": "https://g.example.com/x"}
     shells = told("production", **grafana)

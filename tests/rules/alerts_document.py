@@ -336,7 +336,7 @@ when it is out of date. What is measured, below, is written by hand.
    | `$ALERTMANAGER` | Alertmanager | where it answers | `http://192.0.2.21:9093` |
    | `$BACKEND_JOB` | Prometheus and Alertmanager | the job that scrapes the backend | `backend-api-production` |
    | `$BACKEND` | the backend | where the one on this host answers | `http://192.0.2.11:7000` |
-   | `$BACKEND_METRICS` | the backend | what is scraped there, one address a worker | `http://192.0.2.11:7001/metrics …` |
+   | `$BACKEND_METRICS` | the backend | what is scraped there, of each worker | `http://192.0.2.11:7001/metrics …` |
    | `$NODE_EXPORTER` | node_exporter | where the one on this host answers | `http://192.0.2.11:9100` |
    | `$GRAFANA` | Grafana | where it answers; `https` with a certificate | `https://192.0.2.21:3001` |
 
