@@ -124,6 +124,23 @@ CASES: list[tuple[str, dict[str, str], list[dict[str, str]], list[dict[str, str]
         ],
     ),
     (
+        "a cAdvisor that is not scraped hides the containers of its host, and what has no host",
+        {"alertname": "InventoryTargetMissing", "severity": "warning", "component": "target", "job": "cadvisor", **APP1},
+        [
+            {"alertname": "ContainerOomKilled", "severity": "warning", "component": "container", "name": "x", **APP1},
+            {
+                "alertname": "ContainerAbsent",
+                "severity": "warning",
+                "component": "container",
+                "environment": APP1["environment"],
+            },
+        ],
+        [
+            {"alertname": "ContainerOomKilled", "severity": "warning", "component": "container", "name": "x", **APP2},
+            {"alertname": "HostMemoryLow", "severity": "warning", "component": "host", **APP1},
+        ],
+    ),
+    (
         "errors now are why the budget burns",
         {"alertname": "HighErrorRate", "severity": "critical", "component": "http", **BACKEND},
         [{"alertname": "AvailabilityBudgetBurn", "severity": "warning", "component": "slo", **BACKEND}],
