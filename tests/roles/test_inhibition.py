@@ -125,7 +125,13 @@ CASES: list[tuple[str, dict[str, str], list[dict[str, str]], list[dict[str, str]
     ),
     (
         "a cAdvisor that is not scraped hides the containers of its host, and what has no host",
-        {"alertname": "InventoryTargetMissing", "severity": "warning", "component": "target", "job": "cadvisor", **APP1},
+        {
+            "alertname": "InventoryTargetMissing",
+            "severity": "warning",
+            "component": "target",
+            "job": "cadvisor",
+            **APP1,
+        },
         [
             {"alertname": "ContainerOomKilled", "severity": "warning", "component": "container", "name": "x", **APP1},
             {
