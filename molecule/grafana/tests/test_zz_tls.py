@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,16 @@ from waiting import eventually
 HOST = "allin-grafana"
 
 
-def certificate(folder: Path, known: str) -> dict[str, str]:
+ELLIPTIC_CURVE = ("ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
+
+
+def certificate(folder: Path, known: str, algorithm: Sequence[str] = ELLIPTIC_CURVE) -> dict[str, str]:
     """Make a certificate for `IP:<address>` or `DNS:<name>`, signed by itself; return the role's variables."""
     folder.mkdir()
     key, pem = folder / "key.pem", folder / "certificate.pem"
     subprocess.run(
         [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("openssl", "req", "-x509", "-newkey", *algorithm, "-nodes"),
             *("-days", "2", "-subj", f"/CN={folder.name}", "-addext", f"subjectAltName={known}"),
             *("-keyout", str(key), "-out", str(pem)),
         ],
@@ -77,13 +81,19 @@ def test_a_certificate_is_served_and_so_is_the_next_one(deploy: Any, host: Any, 
     assert deploy(**second).changed(HOST) == 0
 
     # A renewed certificate with the key of the one before.
-    mixed = {**first, "grafana_tls_key": second["grafana_tls_key"]}
-    broken = deploy("--diff", "-vvv", grafana_ready_timeout_seconds=20, **mixed)
+    mixed = deploy(**{**first, "grafana_tls_key": second["grafana_tls_key"]})
+    assert mixed.code != 0
+    assert mixed.changed(HOST) == 0
+    assert sign_in(secure, second["grafana_tls_certificate"]).secure
+
+    # A pair that is one, of a kind that Go does not know.
+    unknown = certificate(tmp_path / "unknown", f"IP:{address}", ["ed448"])
+    broken = deploy("--diff", "-vvv", grafana_ready_timeout_seconds=20, **unknown)
     assert broken.code != 0
     assert "What ran before was put back and answers" in broken.output
     assert "Put back: the former secrets." in broken.output
     assert "molecule-admin-password" not in broken.output
-    for name in ("first", "second"):
+    for name in ("second", "unknown"):
         assert (tmp_path / name / "key.pem").read_text().splitlines()[1] not in broken.output
     assert sign_in(secure, second["grafana_tls_certificate"]).secure
     assert not host.file("/etc/.grafana-secrets.config_tree").exists
