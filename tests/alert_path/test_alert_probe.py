@@ -118,7 +118,7 @@ def test_a_mail_refused_after_its_text_is_seen_or_said_to_be_unseen(every_stack:
         assert not answer.get("failed"), answer
         assert "does not see a mail that the server refuses after its text" in row(answer, "Mail")
     else:
-        assert answer["broken"] == ["Mail"]
+        assert "Mail" in answer["broken"]
 
 
 BROKEN = [
