@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.module_process import said_by
 
 MODULE = Path(__file__).parents[2] / "plugins/modules/http_wait.py"
 
@@ -55,20 +54,7 @@ def server() -> Iterator[Server]:
 
 def run(**arguments: Any) -> dict[str, Any]:
     """Run the module as a process; return what it said."""
-    program = (
-        "import sys, runpy; from ansible.module_utils import basic; "
-        "basic._ANSIBLE_ARGS = sys.argv[1].encode(); basic._ANSIBLE_PROFILE = 'legacy'; "
-        f"runpy.run_path({str(MODULE)!r}, run_name='__main__')"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, json.dumps({"ANSIBLE_MODULE_ARGS": arguments})],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout, done.stderr
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+    return said_by(MODULE, arguments)
 
 
 def url(server: Server) -> str:

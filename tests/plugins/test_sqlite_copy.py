@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import os
 import sqlite3
 import subprocess
@@ -16,26 +15,15 @@ from typing import Any
 
 import pytest
 
+from tests.module_process import said_by
+
 MODULE = Path(__file__).parents[2] / "plugins/modules/sqlite_copy.py"
 
 
 def run(path: Path, version: str = "1.0", state: str = "copied", check: bool = False, **more: Any) -> dict[str, Any]:
     """Run the module as a process; return what it said."""
     arguments = {"path": str(path), "version": version, "state": state, "_ansible_check_mode": check, **more}
-    program = (
-        "import sys, runpy; from ansible.module_utils import basic; "
-        "basic._ANSIBLE_ARGS = sys.argv[1].encode(); basic._ANSIBLE_PROFILE = 'legacy'; "
-        f"runpy.run_path({str(MODULE)!r}, run_name='__main__')"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, json.dumps({"ANSIBLE_MODULE_ARGS": arguments})],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout, done.stderr
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
+    return said_by(MODULE, arguments)
 
 
 def write(path: Path, *values: str) -> None:
