@@ -50,9 +50,9 @@ def _json_path(*keys: str) -> Callable[[str], str]:
     return read
 
 
-def _build_info(metric: str) -> Callable[[str], str]:
+def _build_info(metric: str, label: str) -> Callable[[str], str]:
     def read(body: str) -> str:
-        found = re.search(rf'^{metric}\{{[^}}]*[vV]ersion="([^"]+)"', body, re.MULTILINE)
+        found = re.search(rf'^{metric}\{{(?:[^}}]*,)?{label}="([^"]+)"', body, re.MULTILINE)
         return found[1] if found else "?"
 
     return read
@@ -77,7 +77,10 @@ SERVICES = (
         _json_path("versionInfo", "version"),
     ),
     Service(
-        "cAdvisor", "http://127.0.0.1:8080/", "http://127.0.0.1:8080/metrics", _build_info("cadvisor_version_info")
+        "cAdvisor",
+        "http://127.0.0.1:8080/",
+        "http://127.0.0.1:8080/metrics",
+        _build_info("cadvisor_version_info", "cadvisorVersion"),
     ),
     Service(
         "Grafana", "http://127.0.0.1:3001/", "http://127.0.0.1:3001/api/health", _json_path("version"), job="grafana"
