@@ -250,7 +250,7 @@ def graph(
         .show_points(common.VisibilityMode.NEVER)
         .span_nulls(BRIDGE_MILLISECONDS)
         .axis_border_show(False)
-        .color_scheme(FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
+        .color_scheme(FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC))
         .overrides([])
     )
     if stacked:
