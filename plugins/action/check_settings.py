@@ -351,6 +351,26 @@ def check_ratio(value: object) -> str | None:
     return None if 0 <= number <= 1 else "is out of range, a ratio is 0 to 1"
 
 
+def check_share(value: object) -> str | None:
+    """Part of a whole: neither nothing nor all of it."""
+    number = as_number(value)
+    words = "is not a share, a number between 0 and 1, and neither of them (5 % is 0.05)"
+    return None if number is not None and 0 < number < 1 else words
+
+
+def check_share_or_all(value: object) -> str | None:
+    """Part of a whole, or the whole."""
+    number = as_number(value)
+    words = "is not a share, a number above 0 and at most 1 (5 % is 0.05)"
+    return None if number is not None and 0 < number <= 1 else words
+
+
+def check_zero_or_more(value: object) -> str | None:
+    """Number that is not negative."""
+    number = as_number(value)
+    return None if number is not None and number >= 0 else "is not a number of 0 or more"
+
+
 def check_positive(value: object) -> str | None:
     """Number above 0."""
     number = as_number(value)
@@ -507,6 +527,9 @@ FORMATS: dict[str, Format] = {
     "sha256": Format(check_sha256, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
     "time_of_day": Format(check_time_of_day, "'08:00'"),
     "ratio": Format(check_ratio, "0.9"),
+    "share": Format(check_share, "0.9"),
+    "share_or_all": Format(check_share_or_all, "0.9"),
+    "zero_or_more": Format(check_zero_or_more, "1"),
     "positive": Format(check_positive, "1"),
     "unix_mode": Format(check_unix_mode, "'0640'"),
     "system_user": Format(check_system_user, "prometheus"),

@@ -46,6 +46,18 @@ PLATFORM = {"client_id": "SECRET-id", "client_secret": "SECRET"}
 
 # What a check might take for a mistake.
 FITTING: dict[str, dict[str, Any]] = {
+    "prometheus": {
+        "prometheus_scrape_interval": "30s",
+        "prometheus_alert_thresholds": {
+            "backend_restarting_too_often": {"window": "2m", "restarts": 0, "for": 0},
+            "certificate_expiry": {"critical_days": 0},
+            "database_pool_exhausted": {"ratio": 1},
+            "high_cpu_usage": {"ratio": 3.5, "for": "1h30m"},
+            "high_error_rate": {"minimum_errors": 0, "ratio": "0.999", "for": "0s"},
+            "host_disk_filling_up": {"ratio": 1.0},
+            "latency_budget_burn": {"objective": 0.5, "fast_page_burn": 0.1, "seconds": 0.5},
+        },
+    },
     "grafana": {
         "grafana_settings": {
             "auth": {"disable_login_form": True, "disable_login": False},
@@ -80,7 +92,7 @@ FITTING: dict[str, dict[str, Any]] = {
         ],
         "grafana_tls_certificate": CERTIFICATE,
         "grafana_tls_key": KEY,
-    }
+    },
 }
 
 # role, what is set, what the message must contain: the variable, and an example of what to write
@@ -391,6 +403,45 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
         {"prometheus_alert_thresholds": {"high_eror_rate": {"ratio": 0.1}}},
         ["high_eror_rate", "high_error_rate"],
     ),
+    # thresholds that promtool would take, of which the alert would fire always, never or by chance
+    *(
+        (
+            "prometheus",
+            {"prometheus_alert_thresholds": {alert: {key: value}}, **settings},
+            [f"prometheus_alert_thresholds.{alert}.{key}: {shown}", *words],
+        )
+        for alert, key, value, shown, words, settings in (
+            ("high_error_rate", "ratio", 5, "5", ["between 0 and 1", "{high_error_rate: {ratio: 0.05}}"], {}),
+            ("high_error_rate", "ratio", 0, "0", ["between 0 and 1"], {}),
+            ("host_memory_low", "warning_ratio", 1.0, "1.0", ["between 0 and 1", "{warning_ratio: 0.1}"], {}),
+            ("social_quota_used", "ratio", 90, "90", ["between 0 and 1"], {}),
+            ("database_pool_exhausted", "ratio", 90, "90", ["at most 1", "{ratio: 0.9}"], {}),
+            ("high_cpu_usage", "ratio", 0, "0", ["above 0", "{high_cpu_usage: {ratio: 0.85}}"], {}),
+            ("latency_budget_burn", "objective", 95, "95", ["between 0 and 1", "{objective: 0.95}"], {}),
+            ("high_error_rate", "for", "2", "'2'", ["is not a duration", "{high_error_rate: {for: 2m}}"], {}),
+            ("database_errors", "warning_for", "-5m", "'-5m'", ["is not a duration", "{warning_for: 5m}"], {}),
+            ("inventory_target_missing", "for", 2, "2", ["is not a duration", "{for: 30s}"], {}),
+            ("high_error_rate", "window", "5", "'5'", ["is not a duration", "{window: 5m}"], {}),
+            ("high_error_rate", "window", "0s", "'0s'", ["is zero", "{window: 5m}"], {}),
+            ("high_error_rate", "window", "30s", "'30s'", ["at least 1m", "{high_error_rate: {window: 5m}}"], {}),
+            (
+                *("availability_budget_burn", "slow_page_short_window", "3m", "'3m'"),
+                *(["at least 4m", "prometheus_scrape_interval (1m)"], {"prometheus_scrape_interval": "1m"}),
+            ),
+            ("latency_budget_burn", "fast_page_burn", 0, "0", ["above 0", "{fast_page_burn: 14.4}"], {}),
+            ("slow_response_time", "warning_seconds", -1, "-1", ["above 0", "{warning_seconds: 0.5}"], {}),
+            ("host_oom_kill", "kills", -1, "-1", ["is not a number of 0 or more", "{host_oom_kill: {kills: 0}}"], {}),
+            ("high_error_rate", "minimum_errors", -1, "-1", ["0 or more", "{minimum_errors: 5}"], {}),
+            ("high_error_rate", "ratio", None, "null", ["{high_error_rate: {ratio: 0.05}}"], {}),
+            ("inventory_target_missing", "for", None, "null", ["{inventory_target_missing: {for: 15s}}"], {}),
+        )
+    ),
+    (
+        "prometheus",
+        {"prometheus_alert_thresholds": {"high_error_rate": None}},
+        ["prometheus_alert_thresholds.high_error_rate: null", "{high_error_rate: {window: 5m, ratio: 0.05"],
+    ),
+    ("prometheus", {"prometheus_alert_thresholds": None}, ["prometheus_alert_thresholds: null", "thresholds: {}"]),
 ]
 
 SECRETS = ("hooks.slack.com/services/XXX", "SECRET")

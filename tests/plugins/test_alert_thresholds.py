@@ -1,0 +1,68 @@
+"""The filters about thresholds of alerts: every default has a format that it fits, and what does not fit is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from plugins.action.check_settings import FORMATS
+from plugins.filter import alert_thresholds as plugin
+
+ROLE = Path(__file__).parents[2] / "roles" / "prometheus"
+DEFAULTS: dict[str, dict[str, Any]] = yaml.safe_load((ROLE / "vars/main.yml").read_text())[
+    "__prometheus_alert_threshold_defaults"
+]
+
+
+def test_every_threshold_has_a_format_that_its_default_fits() -> None:
+    """Prevents: a new threshold that nobody checks, and a check that refuses what the role itself sets."""
+    formats = plugin.threshold_formats(DEFAULTS)
+    for alert, options in DEFAULTS.items():
+        for key, default in options.items():
+            name = formats.pop(f"prometheus_alert_thresholds.{alert}.{key}")
+            if "{{" not in str(default):
+                assert FORMATS[name].check(default) is None, f"{alert}.{key}"
+    assert not formats
+
+
+def test_every_exception_is_of_a_threshold_that_there_is() -> None:
+    assert all(key in DEFAULTS[alert] for alert, key in plugin.EXCEPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("length", "duration"),
+    [(60_000, "1m"), (90_000, "90s"), (7_200_000, "2h"), (1500, "1500ms"), (86_400_000, "24h"), (0, "0h")],
+)
+def test_durations_are_written_and_read(length: int, duration: str) -> None:
+    assert plugin.duration_of(length) == duration
+    assert plugin.milliseconds(duration) == length
+
+
+def test_durations_of_several_units_are_read() -> None:
+    assert plugin.milliseconds("1y1w1d1h1m1s1ms") == 32_230_861_001
+    assert plugin.milliseconds(0) == 0
+
+
+def test_the_defaults_in_force_fit_the_default_interval() -> None:
+    """Prevents: a role that refuses its own defaults."""
+    assert plugin.threshold_problems(DEFAULTS, DEFAULTS, "15s") == []
+
+
+def test_each_problem_is_a_line_of_its_own() -> None:
+    thresholds = {"high_error_rate": {"window": "59s", "ratio": None}, "target_down": None}
+    window, ratio, alert = plugin.threshold_problems(thresholds, DEFAULTS, "15s")
+    assert window == (
+        "prometheus_alert_thresholds.high_error_rate.window: '59s' is too short, it must have room for 4 scrapes. Make it "
+        "at least 1m, or lower prometheus_scrape_interval (15s). Write for example: "
+        "prometheus_alert_thresholds: {high_error_rate: {window: 5m}}"
+    )
+    assert ratio.startswith("prometheus_alert_thresholds.high_error_rate.ratio: null is no value. Delete the line")
+    assert alert.endswith("prometheus_alert_thresholds: {target_down: {for: 5m}}")
+
+
+def test_an_example_fits_the_interval_too() -> None:
+    (line,) = plugin.threshold_problems({"high_error_rate": {"window": "5m"}}, DEFAULTS, "2m")
+    assert line.endswith("prometheus_alert_thresholds: {high_error_rate: {window: 8m}}")
