@@ -13,7 +13,10 @@ description:
   - Whether a password holds is found out by signing in with it, since Grafana tells no passwords.
   - What the module has managed before and is no longer asked for goes. What it never managed stays, and is named in
     RV(foreign). Which is which stands in C(managed.json) in O(state_dir).
-  - People can change their own login. Who was managed is known by Grafana's identifier, and gets the login back.
+  - People can change their own login. Who was managed is known by Grafana's identifier, and gets the login back, also
+    where several have each other's. One of them has the login C(moving-<identifier>) meanwhile.
+  - Where logins change places in O(users), accounts follow mail address and password. Where the passwords stayed with
+    the logins, the mail addresses change places. Who cannot be told by a password is refused.
   - An entry that Grafana refuses does not keep the others. The module fails at its end, and names all that were
     refused. Users who leave go first.
   - Everything is done in the first organisation, wherever the administrator works at the moment.
@@ -374,7 +377,13 @@ class Access:
         self.users: dict[str, Record] = {}
         self.others: list[Record] = []
         self.gone: set[int] = set()
-        self.asked = {one["login"].lower() for one in self.wanted["users"]}
+        self.entries = {one["login"].lower(): one for one in self.wanted["users"]}
+        self.asked = set(self.entries)
+        self.followed: set[int] = set()
+        """Whose login the inventory has given to another account."""
+        self.unclear: dict[str, str] = {}
+        """Logins of people of whom nobody can say which account is theirs, with the reason."""
+        self.moving: set[int] = set()
         self.teams: dict[str, Record] = {}
         self.folders: dict[str, Record] = {}
 
@@ -498,6 +507,8 @@ class Access:
                 self.people[login] = self.people.pop(known_as)
                 managed[one["uid"]] = login
         self.users = {managed[one["uid"]]: one for one in found if one.get("uid") in managed}
+        for circle in self.circles():
+            self.see_who_is_who(circle)
         for one in found:
             if one.get("uid") in managed:
                 continue
@@ -505,6 +516,52 @@ class Access:
                 self.others.append(one)
             else:
                 self.users[one["login"].lower()] = one
+
+    def circles(self) -> Iterator[dict[str, str]]:
+        """Yield people whose mail addresses have changed places: login to the login of who has the address in Grafana."""
+        mails = {
+            one["email"].lower(): login
+            for login, one in self.users.items()
+            if login in self.asked and one.get("email") and not one.get("authLabels")
+        }
+        source = {login: mails[mail] for login, one in self.entries.items() if (mail := one["email"].lower()) in mails}
+        left = {login for login in mails.values() if source.get(login, login) != login}
+        while left:
+            circle: dict[str, str] = {}
+            login = min(left)
+            while login in left:
+                left.discard(login)
+                circle[login] = source.get(login, "")
+                login = circle[login]
+            if login in circle:
+                yield circle
+
+    def see_who_is_who(self, circle: dict[str, str]) -> None:
+        """Find by the passwords whether logins have changed places in the inventory, or mail addresses."""
+        passwords = {login: self.entries[login]["password"] for login in circle}
+        if len({one for one in passwords.values() if one}) == len(circle):
+
+            def fits(accounts: dict[str, str]) -> bool:
+                return all(
+                    self.api.accepts(basic(self.users[accounts[login]]["login"], password))
+                    for login, password in passwords.items()
+                )
+
+            if fits(circle):
+                users, numbers = dict(self.users), dict(self.people)
+                for login, other in circle.items():
+                    self.users[login], self.people[login] = users[other], numbers[other]
+                    self.followed.add(users[other]["id"])
+                return
+            if fits({login: login for login in circle}):
+                return
+        names = " and ".join(sorted(circle))
+        for login in circle:
+            self.unclear[login] = (
+                f"{names} have changed mail addresses, and their passwords do not tell whose account is whose. Write "
+                "in grafana_users the mail addresses that they have in Grafana, and rename there who shall have "
+                "another login"
+            )
 
     def remove_users(self) -> None:
         """Remove who is no longer asked for, and name whom nobody ever asked for."""
@@ -549,6 +606,10 @@ class Access:
                 if known["kept"]:
                     service = ", ".join(known["authLabels"])
                     self.pending.append(f"{login} is signed in by {service}, which decides: {', '.join(known['kept'])}")
+                if login in self.unclear:
+                    if not one["enabled"]:
+                        self.set_enabled(one, known)
+                    raise AccessError(self.unclear[login])
                 # One that is refused does not keep the others; who may sign in comes first.
                 for work in (self.set_enabled, self.set_role, self.set_server_admin, self.change_user):
                     with self.entry(f"user {login}"):
@@ -591,31 +652,88 @@ class Access:
         """Bring login, name, mail address and password to what is asked for."""
         if known.get("new") or known.get("authLabels"):
             return
-        login, called = one["login"], known["login"]
-        told = {key: one[key] or known.get(key) or "" for key in ("login", "name", "email")}
-        told["login"], told["email"] = told["login"].lower(), told["email"].lower()  # as Grafana keeps them
-        if told != {key: known.get(key) or "" for key in told}:
-            self.rename(told, known)
+        login = one["login"]
+        self.rename(one, known)
         # Somebody who is disabled is refused with any password.
         asked = one["password"] and one["update_password"] == "always" and not known["isDisabled"]  # noqa: S105
-        if asked and not self.api.accepts(basic(called if self.check_mode else login, one["password"])):
+        called = known.get("really", known["login"])
+        if asked and not self.api.accepts(basic(called, one["password"])):
             body = {"password": one["password"]}
             self.change(f"the password of {login} is set", "PUT", f"/api/admin/users/{known['id']}/password", body)
 
-    def rename(self, told: Record, known: Record) -> None:
-        """Give a user login, name and mail address."""
-        login, called = told["login"], known["login"].lower()
-        sentence = f"user {login} gets name and mail"
-        if login != called:
-            sentence = f"user {called} is {login} again"
-            other = next((one for one in [*self.others, *self.users.values()] if one["login"].lower() == login), None)
-            if other is not None:
-                raise AccessError(
-                    f"is called {called} now, and somebody else (id {other['id']}) has the login {login}. "
-                    f"Give one of them another login in Grafana"
-                )
+    @staticmethod
+    def told(one: Record, known: Record) -> dict[str, str]:
+        """Return login, name and mail address that a user shall have, as Grafana keeps them."""
+        told = {key: one[key] or known.get(key) or "" for key in ("login", "name", "email")}
+        return told | {key: told[key].lower() for key in ("login", "email")}
+
+    def rename(self, one: Record, known: Record) -> None:
+        """Give a user login, name and mail address, when nobody has them any more."""
+        told = self.told(one, known)
+        before = {key: known.get(key) or "" for key in told}
+        if told == before:
+            return
+        self.moving.add(known["id"])
+        try:
+            for key, what in (("login", "login"), ("email", "mail address")):
+                if told[key] != before[key].lower():
+                    self.make_room(key, what, told[key], known)
+            called = known.get("was", before["login"]).lower()
+            sentence = f"user {told['login']} gets name and mail"
+            if told["login"] != called:
+                sentence = f"user {called} is {told['login']} {'now' if known['id'] in self.followed else 'again'}"
+            self.give(sentence, known, told)
+        except NoAnswerError:
+            raise
+        except AccessError:
+            self.step_back(known, before)
+            raise
+        finally:
+            self.moving.discard(known["id"])
+
+    def give(self, sentence: str, known: Record, told: dict[str, str]) -> None:
+        """Write down a user's login, name and mail address; a check remembers the login that they really have."""
         self.change(sentence, "PUT", f"/api/users/{known['id']}", told)
+        if self.check_mode:
+            known.setdefault("really", known["login"])
         known.update(told)
+
+    def has(self, key: str, value: str) -> Record | None:
+        """Return who has a login or a mail address."""
+        everybody = [*self.others, *self.users.values()]
+        return next((one for one in everybody if (one.get(key) or "").lower() == value), None)
+
+    def make_room(self, key: str, what: str, value: str, known: Record) -> None:
+        """Have somebody who has what another shall have take their own. Who waits in a circle steps aside."""
+        other = self.has(key, value)
+        if other is None or other is known:
+            return
+        login = next((login for login, one in self.users.items() if one is other), "")
+        own = self.entries.get(login)
+        if own is None or other.get("authLabels") or login in self.unclear or self.told(own, other)[key] == value:
+            raise AccessError(
+                f"is called {known['login']} now, and somebody else (id {other['id']}) has the {what} {value}. "
+                f"Give one of them another {what} in Grafana"
+            )
+        if other["id"] not in self.moving:
+            self.rename(own, other)
+            return
+        aside = f"moving-{other['uid']}" + ("" if key == "login" else "@example.invalid")
+        if self.has(key, aside) is not None:
+            raise AccessError(
+                f"needs the {what} {aside} for a moment, and somebody has it. Give them another in Grafana"
+            )
+        told = {name: other.get(name) or "" for name in ("login", "name", "email")}
+        other.setdefault("was", other["login"])
+        self.give(f"user {other['was']} has the {what} {aside} for a moment", other, told | {key: aside})
+
+    def step_back(self, known: Record, before: dict[str, str]) -> None:
+        """Give somebody who stepped aside for nothing what they had, as far as it is free."""
+        told = {key: known.get(key) or "" for key in before}
+        if told == before:
+            return
+        told |= {key: value for key, value in before.items() if self.has(key, value) is None}
+        self.give(f"user {told['login']} is back", known, told)
 
     def set_enabled(self, one: Record, known: Record) -> None:
         """Let a user sign in, or no longer."""

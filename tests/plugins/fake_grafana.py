@@ -81,8 +81,9 @@ class FakeGrafana:
         user = self.users[int(number)]
         if user["authLabels"] and (not synced or user.get("isExternallySynced", True)):
             return 403, {"message": "Cannot update external User"}
-        if any(one["login"] == values.get("login") for one in self.users.values() if one is not user):
-            return 500, {"message": "Failed to update user"}
+        for key in ("login", "email"):
+            if any(values.get(key) and one[key] == values[key] for one in self.users.values() if one is not user):
+                return 500, {"message": "Failed to update user"}
         return self.change(user, **values)
 
     def signed_in(self, header: str) -> bool:

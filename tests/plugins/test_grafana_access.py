@@ -463,3 +463,122 @@ def test_the_first_organisation_is_meant_wherever_the_administrator_works(access
     grafana.organisation = 2
     assert access(**ESTATE)["changed"]
     assert not access(**ESTATE)["changed"]
+
+
+def people(*names: str, **changes: Any) -> list[dict[str, Any]]:
+    """Entries of grafana_users, each with mail address and password."""
+    return [{"login": one, "email": f"{one}@mail.test", "password": f"password-of-{one}", **changes} for one in names]
+
+
+def who(grafana: FakeGrafana) -> dict[str, int]:
+    """Everybody's number, by login."""
+    return {one["login"]: one["id"] for one in grafana.users.values()}
+
+
+@pytest.mark.parametrize("names", [("anna", "otto"), ("anna", "otto", "olga")])
+def test_people_who_take_each_other_s_logins_get_their_own_back(
+    access: Run, grafana: FakeGrafana, names: tuple[str, ...]
+) -> None:
+    """Prevents: every run fails until somebody is renamed by hand."""
+    asked = people(*names)
+    access(users=asked)
+    before = who(grafana)
+    users = [grafana.user(one) for one in names]
+    for user, login in zip(users, (*names[1:], names[0]), strict=True):
+        user["login"] = login
+    foreseen = access(check=True, users=asked)
+    assert grafana.changes() == []
+    done = access(users=asked)
+    assert done["changes"] == foreseen["changes"]
+    assert done["diff"] == foreseen["diff"]
+    assert len(done["changes"]) == len(names) + 1
+    assert who(grafana) == before
+    assert not access(users=asked)["changed"]
+
+
+def test_a_login_is_freed_before_the_next_needs_it(access: Run, grafana: FakeGrafana) -> None:
+    asked = people("anna", "otto")
+    access(users=asked)
+    before = who(grafana)
+    rename(grafana, "otto", "x")
+    rename(grafana, "anna", "otto")
+    foreseen = access(check=True, users=asked[::-1])["changes"]
+    assert access(users=asked[::-1])["changes"] == foreseen == ["user otto is anna again", "user x is otto again"]
+    assert who(grafana) == before
+
+
+@pytest.mark.parametrize("names", [("anna", "otto"), ("anna", "otto", "olga")])
+def test_logins_that_change_places_in_the_inventory_take_the_accounts_along(
+    access: Run, grafana: FakeGrafana, names: tuple[str, ...]
+) -> None:
+    """Prevents: somebody else's account, with what they made, under another's login. Mail and password tell."""
+    access(users=people(*names))
+    before = who(grafana)
+    following = dict(zip(names, (*names[1:], names[0]), strict=True))
+    asked = [one | {"login": following[one["login"]]} for one in people(*names)]
+    foreseen = access(check=True, users=asked)["changes"]
+    assert access(users=asked)["changes"] == foreseen
+    assert len(foreseen) == len(names) + 1
+    assert who(grafana) == {"admin": 1} | {following[one]: before[one] for one in names}
+    assert {one["email"]: one["password"] for one in grafana.users.values() if one["id"] != 1} == {
+        one["email"]: one["password"] for one in asked
+    }
+    assert not access(users=asked)["changed"]
+    access(users=asked[1:])
+    assert names[1] not in who(grafana)
+
+
+def test_mail_addresses_that_change_places_leave_the_accounts_where_they_are(access: Run, grafana: FakeGrafana) -> None:
+    """The passwords, which stay with the logins, say that the mail addresses alone were wrong."""
+    asked = people("anna", "otto")
+    access(users=asked)
+    before = who(grafana)
+    asked[0]["email"], asked[1]["email"] = asked[1]["email"], asked[0]["email"]
+    foreseen = access(check=True, users=asked)["changes"]
+    assert access(users=asked)["changes"] == foreseen
+    assert who(grafana) == before
+    assert grafana.user("anna")["email"] == "otto@mail.test"
+    assert not access(users=asked)["changed"]
+
+
+def test_people_whom_nothing_tells_apart_are_refused_before_anything_changes(access: Run, grafana: FakeGrafana) -> None:
+    """Prevents: one's account in the other's hands, with the other's role."""
+    asked = people("anna", "otto", update_password="on_create")
+    access(users=asked)
+    for one in grafana.users.values():
+        one["password"] = ADMIN if one["id"] == 1 else f"chosen {one['id']}"
+    asked[0] |= {"email": asked[1]["email"], "role": "Admin", "enabled": False}
+    asked[1] |= {"email": "anna@mail.test"}
+    message = access(fails=True, users=asked)["msg"]
+    assert "anna and otto have changed mail addresses" in message
+    assert grafana.user("anna")["role"] == "Viewer"
+    # Who shall not sign in does not, whoever it is.
+    assert [path for _, path in grafana.changes()] == [f"/api/admin/users/{grafana.user('anna')['id']}/disable"]
+
+
+def test_who_stepped_aside_for_somebody_who_was_refused_gets_their_login_again(
+    access: Run, grafana: FakeGrafana
+) -> None:
+    """Prevents: somebody who can no longer sign in because another could not be renamed."""
+    asked = people("anna", "otto")
+    access(users=asked)
+    before = who(grafana)
+    anna, otto = grafana.user("anna"), grafana.user("otto")
+    anna["login"], otto["login"] = "otto", "anna"
+    grafana.refused[("PUT", f"/api/users/{otto['id']}")] = 500
+    assert "user otto: Grafana answers PUT" in access(fails=True, users=asked)["msg"]
+    assert who(grafana) == {"admin": 1, "otto": before["anna"], "anna": before["otto"]}
+    grafana.refused.clear()
+    access(users=asked)
+    assert who(grafana) == before
+
+
+def test_a_run_that_was_cut_off_between_two_logins_is_finished_by_the_next(access: Run, grafana: FakeGrafana) -> None:
+    asked = people("anna", "otto")
+    access(users=asked)
+    before = who(grafana)
+    rename(grafana, "otto", "anna-x")
+    rename(grafana, "anna", f"moving-{grafana.user('anna')['uid']}")
+    rename(grafana, "anna-x", "anna")
+    access(users=asked)
+    assert who(grafana) == before
