@@ -518,7 +518,7 @@ class Access:
                 self.users[one["login"].lower()] = one
 
     def circles(self) -> Iterator[dict[str, str]]:
-        """Yield people whose mail addresses have changed places: login to the login of who has the address in Grafana."""
+        """Yield people whose mail addresses have changed places: login to the login of who has the address."""
         mails = {
             one["email"].lower(): login
             for login, one in self.users.items()
