@@ -63,6 +63,9 @@ FITTING: dict[str, dict[str, Any]] = {
             "auth": {"disable_login_form": True, "disable_login": False},
             "auth.basic": {"enabled": True},
             "auth.anonymous": None,
+            "database": {"path": "other.db", "max_open_conn": 10},
+            "server": {"domain": "grafana.test", "enable_gzip": True},
+            "paths": {"plugins": "/srv/plugins"},
         },
         "grafana_users": [
             {"login": "anna"},
@@ -289,6 +292,28 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
             "grafana_users": [{"login": "anna", "password": "SECRET-password"}],
         },
         ["disable_login_form", "grafana_users", "update_password: on_create"],
+    ),
+    # Grafana: settings for which the role has a variable, which it goes by
+    *(
+        ("grafana", {"grafana_settings": {section: {key: value}}}, [f"{section}.{key}", f"Write {variable}"])
+        for section, key, value, variable in (
+            ("database", "host", "db.test:5432", "grafana_database: {type: postgres"),
+            ("database", "type", "postgres", "grafana_database: {type: postgres"),
+            ("database", "url", "postgres://grafana:SECRET@db.test/grafana", "grafana_database: {type: postgres"),
+            ("server", "http_port", 3002, "grafana_port:"),
+            ("server", "http_port", None, "grafana_port:"),
+            ("server", "http_addr", "", "grafana_listen_address:"),
+            ("server", "protocol", "https", "grafana_tls_certificate and grafana_tls_key"),
+            ("server", "protocol", "h2", "grafana_tls_certificate and grafana_tls_key"),
+            ("server", "cert_file", "/etc/ssl/grafana.pem", "grafana_tls_certificate_file:"),
+            ("server", "root_url", "https://grafana.test/x/", "grafana_root_url:"),
+            ("server", "serve_from_sub_path", True, "grafana_root_url:"),
+            ("paths", "data", "/srv/grafana", "grafana_data_dir:"),
+            ("paths", "provisioning", "/srv/provisioning", "grafana_config_dir:"),
+            ("security", "admin_user", "root", "grafana_admin_user:"),
+            ("security", "admin_password", "SECRET-password", "grafana_admin_password:"),
+            ("security", "secret_key", "SECRET-key", "grafana_secret_key:"),
+        )
     ),
     # Grafana: what would be refused half-way, or mean something else
     ("grafana", {"grafana_oidc": OIDC | {"roles": {"Admin": "ops"}}}, ["grafana_oidc.roles.Admin", "is not a list"]),

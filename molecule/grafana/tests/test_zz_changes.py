@@ -165,8 +165,9 @@ def test_a_version_that_does_not_work_leaves_the_database_as_it_was(deploy: Any,
 
 
 def test_a_setting_that_does_not_work_is_taken_back(deploy: Any, admin: Grafana) -> None:
-    # An address of another machine: Grafana starts, and cannot listen.
-    broken = deploy(grafana_settings={"server": {"http_addr": "192.0.2.1"}}, grafana_ready_timeout_seconds=20)
+    # A secret that is not there: Grafana does not start.
+    settings = {"smtp": {"password": "$__file{/etc/grafana-secrets/missing}"}}
+    broken = deploy(grafana_settings=settings, grafana_ready_timeout_seconds=20)
     assert broken.code != 0
     assert "What ran before was put back" in broken.output
     assert admin.get("/api/health")["database"] == "ok"
