@@ -66,6 +66,7 @@ FITTING: dict[str, dict[str, Any]] = {
             "database": {"path": "other.db", "max_open_conn": 10},
             "server": {"domain": "grafana.test", "enable_gzip": True},
             "paths": {"plugins": "/srv/plugins"},
+            "metrics": {"enabled": None, "basic_auth_username": "", "interval_seconds": 30},
         },
         "grafana_users": [
             {"login": "anna"},
@@ -314,6 +315,14 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
             ("security", "admin_password", "SECRET-password", "grafana_admin_password:"),
             ("security", "secret_key", "SECRET-key", "grafana_secret_key:"),
         )
+    ),
+    # Grafana: metrics that Prometheus could not scrape
+    ("grafana", {"grafana_settings": {"metrics": {"enabled": False}}}, ["metrics.enabled", "GrafanaDown", "Leave"]),
+    ("grafana", {"grafana_settings": {"metrics": {"enabled": "off"}}}, ["metrics.enabled", "GrafanaDown", "Leave"]),
+    (
+        "grafana",
+        {"grafana_settings": {"metrics": {"basic_auth_username": "x", "basic_auth_password": "SECRET-metrics"}}},
+        ["metrics.basic_auth_username", "GrafanaDown", "Leave them out", "reverse proxy"],
     ),
     # Grafana: what would be refused half-way, or mean something else
     ("grafana", {"grafana_oidc": OIDC | {"roles": {"Admin": "ops"}}}, ["grafana_oidc.roles.Admin", "is not a list"]),
