@@ -27,6 +27,8 @@ options:
       - Not applied to what is not set or null, nor to an empty value that is the default in the specification.
       - V(not_placeholder) and V(not_placeholder_list) refuse such an empty default too, and null in its place.
       - Applied to a list, a format for single values is applied to each element.
+      - In what a specification leaves to others, a mapping or list without C(options), a format is applied where the
+        key is there.
       - The names are the keys of C(FORMATS) in this file.
     type: dict
     default: {}
@@ -49,6 +51,7 @@ EXAMPLES = r"""
       prometheus_port: port
       prometheus_external_url: [url, not_placeholder]
       prometheus_scrape_jobs[].name: label_name
+      prometheus_external_labels.environment: not_empty
     renamed:
       prometheus_retention: prometheus_retention_time
 """
@@ -77,6 +80,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, available_timezones
 
 import yaml
 from ansible import constants
@@ -209,6 +213,18 @@ def check_time_of_day(value: object) -> str | None:
     return "is not a time of day (hours and minutes, 00:00 to 23:59, in quotes)"
 
 
+def check_time_zone(value: object) -> str | None:
+    """Name of a time zone in the IANA's database, or what Alertmanager takes for the host's own."""
+    if value == "Local":
+        return None
+    try:
+        ZoneInfo(str(value))
+    except (KeyError, ValueError, OSError):
+        # A machine without the database knows none of them.
+        return "is not a time zone (region/city, or UTC)" if available_timezones() else None
+    return None
+
+
 def check_size(value: object) -> str | None:
     """Size as Prometheus reads it, such as 10GB."""
     match = re.fullmatch(r"([0-9]+)([KMGTPE]?B)", value) if isinstance(value, str) else None
@@ -264,6 +280,20 @@ def check_url(value: object) -> str | None:
         return words
     right = parts.scheme in ("http", "https") and is_host(parts.hostname or "") and port != 0
     return None if right else words
+
+
+def check_url_or_empty(value: object) -> str | None:
+    """Web address, or nothing."""
+    return None if value == "" else check_url(value)
+
+
+def check_url_base(value: object) -> str | None:
+    """Beginning of web addresses, or a path in this repository, whose first part does not look like a host."""
+    if isinstance(value, str) and re.fullmatch(r"[\w-]+(/[\w.-]+)*/?", value, re.ASCII):
+        return None
+    if check_url(value) is None:
+        return None
+    return "is neither a web address (http:// or https://, a host, and perhaps a path) nor a path in this repository"
 
 
 def check_absolute_path(value: object) -> str | None:
@@ -412,6 +442,11 @@ def check_name_of_file(value: object) -> str | None:
     return "is not a name for a file (letters, digits, _ and -, starting with a letter or digit)"
 
 
+def check_not_empty(value: object) -> str | None:
+    """Anything but nothing and blanks."""
+    return None if as_name(value).strip() else "is empty, a name is needed"
+
+
 PLACEHOLDER = re.compile(
     r"""
       (?:change|replace|fill|insert|put)[-_ ]?(?:me|this|it|with|here|in)(?![a-z])
@@ -517,6 +552,8 @@ FORMATS: dict[str, Format] = {
     "listen_address": Format(check_listen_address, "127.0.0.1"),
     "host_port": Format(check_host_port, "mail.your-company.com:587"),
     "url": Format(check_url, "https://monitoring.your-company.com"),
+    "url_or_empty": Format(check_url_or_empty, "https://monitoring.your-company.com"),
+    "url_base": Format(check_url_base, "https://git.your-company.com/monitoring"),
     "absolute_path": Format(check_absolute_path, "/var/lib/name"),
     "email": Format(check_email, "on-call@your-company.com"),
     "email_list": Format(check_email_list, "[on-call@your-company.com]", whole=True),
@@ -526,6 +563,8 @@ FORMATS: dict[str, Format] = {
     "version": Format(check_version, "1.2.3"),
     "sha256": Format(check_sha256, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
     "time_of_day": Format(check_time_of_day, "'08:00'"),
+    "time_zone": Format(check_time_zone, "Europe/Berlin"),
+    "not_empty": Format(check_not_empty, "production"),
     "ratio": Format(check_ratio, "0.9"),
     "share": Format(check_share, "0.9"),
     "share_or_all": Format(check_share_or_all, "0.9"),
@@ -678,6 +717,17 @@ def assignment(path: Sequence[PathPart], value: str) -> str:
     return f"{path[0]}: {value}"
 
 
+def below(value: object, keys: Sequence[str], path: Sequence[PathPart]) -> Iterator[tuple[list[PathPart], object]]:
+    """Yield what stands at `keys` in a value, with its path; in a list, of each element."""
+    if isinstance(value, list):
+        for index, element in enumerate(value):
+            yield from below(element, keys, [*path, index])
+    elif not keys:
+        yield list(path), value
+    elif isinstance(value, Mapping) and value.get(keys[0]) is not None:
+        yield from below(value[keys[0]], keys[1:], [*path, keys[0]])
+
+
 FOR_EXAMPLE = re.compile(r"For example:?\s+C\((.+?)\)(?=[\s.,;]|$)", re.DOTALL)
 
 
@@ -792,6 +842,7 @@ class Checker:
             return
         inner = option.get("options")
         if not inner:
+            self.check_passed_on(path, options, value)
             return
         if isinstance(value, dict):
             self.check_inner(path, options, value)
@@ -799,6 +850,18 @@ class Checker:
             for index, element in enumerate(value):
                 if isinstance(element, dict):
                     self.check_inner([*path, index], options, element)
+
+    def check_passed_on(self, path: list[PathPart], options: list[Spec], value: object) -> None:
+        """Apply formats to parts of a value that a specification leaves to others."""
+        start = f"{pattern_of(path)}."
+        for pattern, names in self.formats.items():
+            if not pattern.startswith(start):
+                continue
+            for place, element in below(value, pattern.removeprefix(start).split("."), path):
+                form = next((form for form in map(FORMATS.__getitem__, names) if form.check(element) is not None), None)
+                if form is not None:
+                    shown = self.shown(path, options, element)
+                    self.add(place, f"{shown} {form.check(element)}", f"{place[-1]}: {form.example}")
 
     def add_choices(self, path: list[PathPart], options: list[Spec], value: object) -> None:
         """Note a value that is none of the choices."""
@@ -986,11 +1049,17 @@ def normal_formats(formats: Mapping[str, object], spec: Mapping[str, Spec], role
                 raise AnsibleActionFail(f"check_settings: formats: {key}: no format {name!r}. There are: {known}.")
         level: Mapping[str, Spec] = spec
         patterns = [""]
-        for part in str(key).replace("[]", "").split("."):
+        parts = str(key).replace("[]", "").split(".")
+        for position, part in enumerate(parts):
             if part not in level:
                 raise AnsibleActionFail(f"check_settings: formats: {key}: the role {role} has no such setting.")
             patterns = [f"{start}.{alias}" for start in patterns for alias in names_of(part, level[part])]
-            level = level[part].get("options") or {}
+            inner = level[part].get("options")
+            if inner is None and level[part].get("type") in ("dict", "list"):  # left to others, with any keys
+                rest = parts[position + 1 :]
+                patterns = [".".join([start, *rest]) for start in patterns]
+                break
+            level = inner or {}
         result.update((pattern.removeprefix("."), [str(name) for name in names]) for pattern in patterns)
     return result
 

@@ -81,6 +81,7 @@ argument_specs:
       demo_address: {type: str, aliases: [demo_listen]}
       demo_size: {type: bytes, default: 10M}
       demo_anything: {type: raw}
+      demo_alerts: {type: list, elements: dict, default: []}
       demo_derived: {type: str, default: "{{ demo_base }}/x"}
       demo_computed: {type: str, default: "{{ ansible_facts['architecture'] }}"}
 """
@@ -100,6 +101,7 @@ demo_recipients: []
 demo_environments: [dev]
 demo_thresholds: {memory_bytes: {warning: 100, critical: 200}}
 demo_jobs: []
+demo_alerts: []
 demo_account: {}
 demo_tls: {}
 demo_size: 10M
@@ -125,6 +127,8 @@ formats:
   demo_jobs.name: label_name
   demo_thresholds.memory_bytes.warning: positive
   demo_address: listen_address
+  demo_labels.zone: not_empty
+  demo_alerts[].times[].location: time_zone
 allow: [demo_shared, "demo_team_*"]
 renamed: {demo_keep: demo_retention, demo_gone: }
 """)
@@ -205,6 +209,18 @@ CASES = [
     Case("omitted", "{demo_port: '{{ omit }}'}"),
     Case("templates", "{demo_port: '{{ base + 1 }}', base: 9099, demo_labels: {zone: '{{ inventory_hostname }}'}}"),
     Case("allowed", "{demo_shared: 1, demo_team_a: 1, demo_team_b: 2, demo_proxy_port: 1, __demo_x: 1}"),
+    Case(
+        "passed-on", "{demo_alerts: [{times: [{location: UTC}, {start: 1}]}, {times: now}, {}], demo_labels: {a: ''}}"
+    ),
+    Case(
+        "passed-on-wrong",
+        "{demo_alerts: [{}, {times: [{}, {location: Berlin}]}], demo_labels: {zone: ''}}",
+        [
+            "demo_labels.zone: '' is empty, a name is needed. Write for example: zone: production",
+            "demo_alerts[1].times[1].location: 'Berlin' is not a time zone (region/city, or UTC). "
+            "Write for example: location: Europe/Berlin",
+        ],
+    ),
     Case(
         "several",
         "{demo_port: 70000, demo_retention: 15 days, demo_method: deb}",

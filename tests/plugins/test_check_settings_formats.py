@@ -16,6 +16,8 @@ GOOD: dict[str, list[object]] = {
     "listen_address": ["0.0.0.0", "10.0.0.1", "::", "fe80::1%eth0", "localhost", "mon-1.corp.net", "a_b"],  # noqa: S104
     "host_port": ["mail.corp.net:587", "10.0.0.1:9094", "[::1]:9094", "localhost:1"],
     "url": ["http://a", "https://mon.corp.net:9090/prometheus/", "http://[::1]:9090", "https://u:p@h.net/x?y=z"],
+    "url_or_empty": ["", "http://a"],
+    "url_base": ["docs/runbooks", "runbooks/", "a_b-c/d.e", "https://git.corp.net/a/b", "http://[::1]:1/"],
     "absolute_path": ["/", "/var/lib/prometheus", "/srv/a b", "/a..b"],
     "email": ["on-call@corp.net", "root@localhost", "a+b@x.co"],
     "email_list": [[], ["a@b.c"], "a@b.c", "a@b.c, d@e.f", ["a@b.c", "d@e.f"]],
@@ -25,6 +27,8 @@ GOOD: dict[str, list[object]] = {
     "version": ["1.2", "3.14.0", "0.60.5", "1.2.3.4"],
     "sha256": ["a" * 64, "0123456789abcdefABCDEF" + "0" * 42],
     "time_of_day": ["00:00", "08:00", "23:59"],
+    "time_zone": ["UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires", "Etc/GMT+5", "Local"],
+    "not_empty": ["production", " a", 7, 0],
     "ratio": [0, 1, 0.5, "0.999"],
     "share": [0.5, "0.999", 1e-9],
     "share_or_all": [1, 0.5, "0.999", 1e-9],
@@ -176,6 +180,24 @@ BAD: dict[str, list[tuple[object, str]]] = {
         ("http://300.0.0.1", "not a web address"),
         (1, "not a web address"),
     ],
+    "url_or_empty": [(" ", "is not a web address"), ("a.net", "is not a web address"), (None, "is not a web address")],
+    "url_base": [
+        *(
+            (base, "is neither a web address")
+            for base in (
+                "",
+                "/docs",
+                "git.corp.net/a",
+                "./docs",
+                "git:80/a",
+                "//a/b",
+                "ftp://a",
+                "docs/run books",
+                "a\n",
+                1,
+            )
+        )
+    ],
     "absolute_path": [
         ("", "not an absolute path"),
         ("var/lib", "not an absolute path"),
@@ -249,6 +271,25 @@ BAD: dict[str, list[tuple[object, str]]] = {
         ("sha256:" + "a" * 57, "not a"),
         ("", "not a"),
     ],
+    "time_zone": [
+        *(
+            (zone, "is not a time zone (region/city, or UTC)")
+            for zone in (
+                "",
+                "Europe/Berln",
+                "europe/berlin",
+                "CEST",
+                "Europe",
+                "../UTC",
+                "/UTC",
+                "UTC+2",
+                "a\0",
+                1,
+                None,
+            )
+        )
+    ],
+    "not_empty": [("", "is empty"), (" \t", "is empty"), (None, "is empty"), ([], "is empty")],
     "ratio": [
         (-0.1, "out of range"),
         (1.01, "out of range"),

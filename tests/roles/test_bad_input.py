@@ -32,7 +32,9 @@ GOOD = {
     "alertmanager_smtp_smarthost": "mail.test:587",
     "grafana_admin_password": "a-password-of-a-test",
     "grafana_secret_key": "a-key-of-a-test-and-long",
+    "heartbeat_receiver_webhook_url": "https://hooks.slack.test/services/a/b/c",
 }
+EMPTY_ENVIRONMENT = ["alertmanager_environments[0].name", "is empty", "name: production"]
 
 OIDC = {
     "client_id": "grafana",
@@ -47,6 +49,16 @@ PLATFORM = {"client_id": "SECRET-id", "client_secret": "SECRET"}
 # What a check might take for a mistake.
 FITTING: dict[str, dict[str, Any]] = {
     "prometheus": {
+        "allin_environment": "test",
+        "prometheus_scrape_jobs": [
+            {"name": "slow", "targets": [], "scrape_interval": "1m", "scrape_timeout": "60s"},
+            # Prometheus takes the interval, where the general time-out is longer.
+            {"name": "quick", "targets": [], "scrape_interval": "5s"},
+        ],
+        "prometheus_extra_scrape_configs": [{"job_name": "x", "scrape_timeout": "10s"}],
+        "prometheus_alertmanagers": ["alerts:9093", "[2001:db8::1]:9093"],
+        "prometheus_runbook_url_base": "docs/run.books",
+        "prometheus_dashboard_url_base": "https://grafana.test/monitoring/",
         "prometheus_scrape_interval": "30s",
         "prometheus_alert_thresholds": {
             "backend_restarting_too_often": {"window": "2m", "restarts": 0, "for": 0},
@@ -96,6 +108,16 @@ FITTING: dict[str, dict[str, Any]] = {
         ],
         "grafana_tls_certificate": CERTIFICATE,
         "grafana_tls_key": KEY,
+        "grafana_alertmanager_url": "",
+    },
+    "alertmanager": {
+        "alertmanager_daily_mail_location": "Europe/Berlin",
+        "alertmanager_environments": [{"name": "staging", "slack_channel": "#staging"}],
+        "alertmanager_time_intervals": [
+            {"name": "nights", "time_intervals": [{"location": "Local"}, {"times": [], "location": "Asia/Kolkata"}]}
+        ],
+        "alertmanager_mute_times": {"warning": ["nights"]},
+        "alertmanager_cluster_peers": ["192.0.2.10:9094"],
     },
 }
 
@@ -189,6 +211,83 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("alertmanager", {"alertmanager_heartbeat_url": "https://example.com/ping"}, ["alertmanager_heartbeat_url"]),
     ("alertmanager", {"alertmanager_heartbeat_url": "ping.test"}, ["alertmanager_heartbeat_url", "https://"]),
     ("alertmanager", {"alertmanager_heartbeat_interval_seconds": 0}, ["alertmanager_heartbeat_interval_seconds: 60"]),
+    # a name of nothing
+    ("alertmanager", {"alertmanager_environments": [{"name": "", "slack_channel": "#a"}]}, EMPTY_ENVIRONMENT),
+    ("alertmanager", {"alertmanager_environments": [{"name": " ", "slack_channel": "#a"}]}, EMPTY_ENVIRONMENT),
+    (
+        "alertmanager",
+        {"alertmanager_teams": [{"name": "", "slack_channel": "#a"}]},
+        ["alertmanager_teams[0].name", "''"],
+    ),
+    (
+        "prometheus",
+        {"prometheus_external_labels": {"environment": ""}},
+        ["prometheus_external_labels.environment", "''"],
+    ),
+    ("prometheus", {"allin_environment": ""}, ["allin_environment is ''", "allin_environment: production"]),
+    ("alertmanager", {"allin_environment": None}, ["allin_environment", "allin_environment: production"]),
+    ("backend", {"backend_environment": ""}, ["backend_environment: ''", "backend_environment: production"]),
+    # a time zone that there is not
+    (
+        "alertmanager",
+        {"alertmanager_daily_mail_location": "Europe/Berln"},
+        ["alertmanager_daily_mail_location: 'Europe/Berln'", "Europe/Berlin"],
+    ),
+    ("alertmanager", {"alertmanager_daily_mail_location": "CEST"}, ["alertmanager_daily_mail_location", "time zone"]),
+    (
+        "alertmanager",
+        {
+            "alertmanager_time_intervals": [
+                {"name": "nights", "time_intervals": [{"location": "UTC"}, {"location": "Berlin"}]}
+            ],
+            "alertmanager_mute_times": {"warning": ["nights"]},
+        },
+        ["alertmanager_time_intervals[0].time_intervals[1].location: 'Berlin'", "location: Europe/Berlin"],
+    ),
+    # an address of another form
+    (
+        "prometheus",
+        {"prometheus_alertmanagers": ["192.0.2.9:9093", "http://192.0.2.10:9093"]},
+        ["prometheus_alertmanagers[1]: 'http://192.0.2.10:9093'", "prometheus_alertmanagers: ['192.0.2.10:9093']"],
+    ),
+    (
+        "alertmanager",
+        {"alertmanager_cluster_peers": ["192.0.2.10"]},
+        ["alertmanager_cluster_peers[0]: '192.0.2.10'", "['192.0.2.11:9094']"],
+    ),
+    *(
+        (
+            "prometheus",
+            {"prometheus_runbook_url_base": base},
+            ["prometheus_runbook_url_base", "https://git.example.com"],
+        )
+        for base in (
+            "",
+            "/docs/runbooks",
+            "git.test/runbooks",
+            "git:8080/runbooks",
+            "//git.test/runbooks",
+            "ftp://git.test",
+        )
+    ),
+    (
+        "prometheus",
+        {"prometheus_dashboard_url_base": "grafana.test"},
+        ["prometheus_dashboard_url_base: 'grafana.test'", "https://grafana.example.com"],
+    ),
+    ("alertmanager", {"alertmanager_external_url": "alerts.test"}, ["alertmanager_external_url", "https://alerts"]),
+    ("grafana", {"grafana_root_url": "grafana.test"}, ["grafana_root_url", "https://grafana.example.com"]),
+    ("grafana", {"grafana_prometheus_url": ""}, ["grafana_prometheus_url: ''", "http://192.0.2.21:9090"]),
+    (
+        "grafana",
+        {"grafana_alertmanager_url": "192.0.2.21:9093"},
+        ["grafana_alertmanager_url", "http://192.0.2.21:9093"],
+    ),
+    (
+        "grafana",
+        {"grafana_oidc": OIDC | {"roles": {"Admin": ["ops"]}, "signout_redirect_url": "id.test"}},
+        ["grafana_oidc.signout_redirect_url: 'id.test'", "https://id.example.com"],
+    ),
     # rule files that nobody would miss until they were needed
     (
         "prometheus",
