@@ -55,8 +55,8 @@ def test_each_problem_is_a_line_of_its_own() -> None:
     thresholds = {"high_error_rate": {"window": "59s", "ratio": None}, "target_down": None}
     window, ratio, alert = plugin.threshold_problems(thresholds, DEFAULTS, "15s")
     assert window == (
-        "prometheus_alert_thresholds.high_error_rate.window: '59s' is too short, it must have room for 4 scrapes. Make it "
-        "at least 1m, or lower prometheus_scrape_interval (15s). Write for example: "
+        "prometheus_alert_thresholds.high_error_rate.window: '59s' is too short, it must have room for 4 scrapes. "
+        "Make it at least 1m, or lower prometheus_scrape_interval (15s). Write for example: "
         "prometheus_alert_thresholds: {high_error_rate: {window: 5m}}"
     )
     assert ratio.startswith("prometheus_alert_thresholds.high_error_rate.ratio: null is no value. Delete the line")
