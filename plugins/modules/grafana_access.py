@@ -656,7 +656,7 @@ class Access:
         self.rename(one, known)
         # Somebody who is disabled is refused with any password.
         asked = one["password"] and one["update_password"] == "always" and not known["isDisabled"]  # noqa: S105
-        called = known.get("really", known["login"])
+        called = known["really"] if "really" in known else known["login"]
         if asked and not self.api.accepts(basic(called, one["password"])):
             body = {"password": one["password"]}
             self.change(f"the password of {login} is set", "PUT", f"/api/admin/users/{known['id']}/password", body)
@@ -678,7 +678,7 @@ class Access:
             for key, what in (("login", "login"), ("email", "mail address")):
                 if told[key] != before[key].lower():
                     self.make_room(key, what, told[key], known)
-            called = known.get("was", before["login"]).lower()
+            called = (known["was"] if "was" in known else before["login"]).lower()
             sentence = f"user {told['login']} gets name and mail"
             if told["login"] != called:
                 sentence = f"user {called} is {told['login']} {'now' if known['id'] in self.followed else 'again'}"
