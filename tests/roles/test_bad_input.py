@@ -121,6 +121,15 @@ FITTING: dict[str, dict[str, Any]] = {
     },
 }
 
+
+def pager(path: str) -> dict[str, Any]:
+    """A receiver that reads its key from this file, and its route."""
+    return {
+        "alertmanager_extra_receivers": [{"name": "pager", "pagerduty_configs": [{"routing_key_file": path}]}],
+        "alertmanager_extra_routes": [{"matchers": ["team = payments"], "receiver": "pager"}],
+    }
+
+
 # role, what is set, what the message must contain: the variable, and an example of what to write
 CASES: list[tuple[str, dict[str, Any], list[str]]] = [
     # a wrong type
@@ -287,6 +296,33 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
         "grafana",
         {"grafana_oidc": OIDC | {"roles": {"Admin": ["ops"]}, "signout_redirect_url": "id.test"}},
         ["grafana_oidc.signout_redirect_url: 'id.test'", "https://id.example.com"],
+    ),
+    # secrets that would be shown, and secrets that are not there
+    (
+        "alertmanager",
+        {"alertmanager_extra_integrations": {"critical": {"pagerduty_configs": [{"routing_key": "SECRET"}]}}},
+        [
+            "alertmanager_extra_integrations.critical.pagerduty_configs[0].routing_key",
+            "routing_key_file: /etc/alertman",
+        ],
+    ),
+    (
+        "alertmanager",
+        {"alertmanager_extra_secrets": {"pager": "SECRET"}} | pager("/etc/alertmanager-secrets/pagr"),
+        ["routing_key_file: nothing writes /etc/alertmanager-secrets/pagr", "did you mean pager?"],
+    ),
+    ("alertmanager", {"alertmanager_extra_secrets": {"smtp_password": "SECRET"}}, ["alertmanager_smtp_password"]),
+    ("alertmanager", {"alertmanager_smtp_username": "monitoring"}, ["alertmanager_smtp_password from a vault"]),
+    ("alertmanager", {"alertmanager_extra_inhibit_rules": [{"source_matcher": []}]}, ["did you mean source_matchers?"]),
+    (
+        "heartbeat_receiver",
+        {
+            "heartbeat_receiver_mail_to": ["on-call@mail.test"],
+            "heartbeat_receiver_mail_from": "heartbeat@mail.test",
+            "heartbeat_receiver_smtp_smarthost": "mail.test:465",
+            "heartbeat_receiver_smtp_username": "heartbeat",
+        },
+        ["heartbeat_receiver_smtp_password from a vault"],
     ),
     # rule files that nobody would miss until they were needed
     (
