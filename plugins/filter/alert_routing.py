@@ -251,6 +251,10 @@ class Routing:
         intervals = list(self.settings["time_intervals"])
         if self.daily:
             intervals.append(daily_window(self.settings["daily_mail_time"], self.settings["daily_mail_location"]))
+        receivers = [*self.receivers.values(), *self.settings["extra_receivers"]]
+        if not self.settings["notify"]:
+            # Whoever named them, here all ways end; the routes stay as they will be.
+            receivers = [{"name": one["name"]} for one in receivers]
         return {
             "route": {
                 # An alert without a severity that we know is shown, not lost.
@@ -261,7 +265,7 @@ class Routing:
                 "repeat_interval": self.settings["repeat_interval"],
                 "routes": [route for _, route in found],
             },
-            "receivers": [*self.receivers.values(), *self.settings["extra_receivers"]],
+            "receivers": receivers,
             "time_intervals": intervals,
             "origins": [origin for origin, _ in found],
         }

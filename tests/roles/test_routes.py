@@ -317,6 +317,28 @@ def test_notify_false_tells_nobody_and_is_still_valid(tmp_path: Path) -> None:
     )
 
 
+def test_notify_false_tells_nobody_of_environments_and_teams_either(tmp_path: Path) -> None:
+    """Prevents: an Alertmanager on trial that pages a team."""
+    hook = {"webhook_configs": [{"url": "http://127.0.0.1:1/"}]}
+    config = render(
+        tmp_path / "quiet",
+        **SLACK,
+        **MAIL,
+        alertmanager_notify=False,
+        alertmanager_heartbeat_url="http://127.0.0.1:1/",
+        alertmanager_extra_integrations={"critical": hook},
+        alertmanager_environments=[{"name": "test", "slack_channel": "#x", "extra_integrations": {"critical": hook}}],
+        alertmanager_teams=[{"name": "a", "email_to": ["a@mail.test"], "extra_integrations": {"warning": hook}}],
+        alertmanager_extra_receivers=[{"name": "pager", **hook}],
+        alertmanager_extra_routes=[{"matchers": ["team = payments"], "receiver": "pager"}],
+    )
+    assert "pager" in receivers(config)
+    assert all(set(one) == {"name"} for one in config["receivers"])
+    subprocess.run(
+        [amtool("sid"), "check-config", str(tmp_path / "quiet/alertmanager.yml")], check=True, capture_output=True
+    )
+
+
 def test_a_user_s_receivers_and_routes_come_first(tmp_path: Path) -> None:
     """Prevents: extra routes that ours would have swallowed."""
     render(
