@@ -32,6 +32,13 @@ options:
       - The names are the keys of C(FORMATS) in this file.
     type: dict
     default: {}
+  not_longer:
+    description:
+      - Durations by setting, with the setting that each must not be longer than, or a list of which the first that is
+        set counts. A setting of each element of a list is written C(jobs[].timeout); a limit may stand in the same
+        element.
+    type: dict
+    default: {}
   allow:
     description: Other variables that may start with the name of the role. C(*) stands for any characters.
     type: list
@@ -936,6 +943,25 @@ class Checker:
                 self.add([name], NOT_SET, example_line([name], [option], None, self.formats_of([name])))
         self.check_with_core(failed)
 
+    def check_lengths(self, not_longer: Mapping[str, object]) -> None:
+        """Find durations that are longer than another one. What is no duration is left to the formats."""
+        for name, limits in not_longer.items():
+            outer, _, inner = name.partition("[].")
+            elements = self.values.get(outer) if inner else None
+            places: list[tuple[list[PathPart], Any]] = [([], self.values)]
+            if inner:
+                places = [([outer, n], one) for n, one in enumerate(elements if isinstance(elements, list) else [])]
+            for start, entry in places:
+                if not isinstance(entry, Mapping):
+                    continue
+                found = {**self.values, **entry}
+                limit = next((key for key in (limits if isinstance(limits, list) else [limits]) if found.get(key)), "")
+                value, longest = duration_ms(entry.get(inner or outer)), duration_ms(found.get(limit))
+                if value is not None and longest is not None and value > longest:
+                    path = [*start, inner or outer]
+                    what = f"{show(entry[path[-1]])} is longer than {limit}, {show(found[limit])}"
+                    self.add(path, what, f"{path[-1]}: {flow(found[limit])}")
+
     def check_with_core(self, failed: set[str]) -> None:
         """Let Ansible's own validator have the last word, on what the words above do not cover."""
         spec = {name: option for name, option in self.spec.items() if not failed.intersection(names_of(name, option))}
@@ -1107,6 +1133,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             argument_spec={
                 "role": {"type": "str", "required": True},
                 "formats": {"type": "dict", "default": {}},
+                "not_longer": {"type": "dict", "default": {}},
                 "allow": {"type": "list", "elements": "str", "default": []},
                 "renamed": {"type": "dict", "default": {}},
             }
@@ -1126,6 +1153,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         self.read_origins(checker, {name: value for name, value in task_vars.items() if isinstance(name, str)})
         unchecked = self.read_values(checker, known, defaults, has_facts=bool(task_vars.get("ansible_facts")))
         checker.check_role({*unchecked, *(name for name, _ in checker.problems)})
+        checker.check_lengths(arguments["not_longer"])
         roles_own = {*defaults, *internals} - {*spec}  # a mistake there is not the user's
         checker.check_names(
             [name for name in task_vars if isinstance(name, str) and name not in roles_own],

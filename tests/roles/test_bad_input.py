@@ -324,6 +324,32 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
         },
         ["heartbeat_receiver_smtp_password from a vault"],
     ),
+    # a scrape that may take longer than until the next one
+    (
+        "prometheus",
+        {"prometheus_scrape_interval": "5s"},
+        ["prometheus_scrape_timeout: '10s' is longer than prometheus_scrape_interval, '5s'", "scrape_timeout: 5s"],
+    ),
+    (
+        "prometheus",
+        {"prometheus_scrape_jobs": [{"name": "x", "targets": [], "scrape_interval": "1m", "scrape_timeout": "61s"}]},
+        ["prometheus_scrape_jobs[0].scrape_timeout: '61s' is longer than scrape_interval, '1m'"],
+    ),
+    (
+        "prometheus",
+        {"prometheus_scrape_jobs": [{"name": "x", "targets": [], "scrape_timeout": "20s"}]},
+        ["prometheus_scrape_jobs[0].scrape_timeout: '20s' is longer than prometheus_scrape_interval, '15s'"],
+    ),
+    (
+        "prometheus",
+        {"prometheus_extra_scrape_configs": [{"job_name": "x", "scrape_interval": "5s", "scrape_timeout": "6s"}]},
+        ["prometheus_extra_scrape_configs[0].scrape_timeout: '6s' is longer than scrape_interval, '5s'"],
+    ),
+    (
+        "prometheus",
+        {"prometheus_scrape_jobs": [{"name": "x", "targets": [], "scrape_interval": "often"}]},
+        ["prometheus_scrape_jobs[0].scrape_interval: 'often' is not a duration"],
+    ),
     # rule files that nobody would miss until they were needed
     (
         "prometheus",
