@@ -12,13 +12,16 @@ if docker container inspect allin-local >/dev/null 2>&1; then
     printf 'Removing the container allin-local and its data.\n'
     docker container rm --force --volumes allin-local >/dev/null
 fi
-# By label, so that images that a newer one has replaced go too.
-images=$(docker image ls --quiet --filter label=allin.recipe | sort -u)
-if [[ -n $images ]]; then
-    printf 'Removing the images allin-host.\n'
-    # shellcheck disable=SC2086 # one argument an image
-    docker image rm --force $images >/dev/null
-fi
+# By label, so that images that a newer one has replaced go too. What a molecule scenario runs on stays for it.
+used=$(docker container ls --all --quiet | xargs --no-run-if-empty docker container inspect --format '{{.Image}} {{.Name}}')
+for image in $(docker image ls --quiet --no-trunc --filter label=allin.recipe | sort -u); do
+    if containers=$(grep --fixed-strings "$image " <<<"$used"); then
+        printf 'Left, an image allin-host: the container %s runs on it.\n' "$(sed 's|.* /||' <<<"$containers" | paste -sd ' ')"
+    else
+        printf 'Removing an image allin-host.\n'
+        docker image rm --force "$image" >/dev/null
+    fi
+done
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/allin-artifacts
 printf 'Left, because you may want them again: %s (downloads), .venv (Python packages), the Docker engine.\n' "$cache"
 printf 'To remove those too: rm -rf %q .venv\n' "$cache"

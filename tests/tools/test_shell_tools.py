@@ -153,3 +153,18 @@ esac"""
     result = call(script, "trixie", **environment)
     assert (result.returncode, result.stdout) == (0, "")
     assert call(script, "--print-recipe", "bookworm", **environment).stdout.strip() != recipe
+
+
+def test_an_image_that_a_scenario_runs_on_stays(tmp_path: Path) -> None:
+    body = f"""case "$1 $2" in
+"version "*) echo 26.1.5 ;;
+"container inspect") [ "$3" = --format ] && echo "sha256:used /allin-faults" ;;
+"container ls") echo 354f0f8b8e94 ;;
+"image ls") printf 'sha256:used\\nsha256:unused\\n' ;;
+"image rm") echo "$@" >>"{tmp_path}/removed"; case "$*" in *sha256:used*) exit 1 ;; esac ;;
+*) exit 1 ;;
+esac"""
+    result = call(REPOSITORY / "tools" / "down.sh", PATH=fake_docker(tmp_path, body))
+    assert result.returncode == 0, result.stdout
+    assert "the container allin-faults runs on it" in result.stdout
+    assert (tmp_path / "removed").read_text(encoding="utf-8") == "image rm --force sha256:unused\n"
