@@ -119,6 +119,13 @@ FITTING: dict[str, dict[str, Any]] = {
         "alertmanager_mute_times": {"warning": ["nights"]},
         "alertmanager_cluster_peers": ["192.0.2.10:9094"],
     },
+    "heartbeat_receiver": {
+        "heartbeat_receiver_interval_seconds": 30,
+        "heartbeat_receiver_expected": [
+            {"name": "one", "limit_seconds": 60},
+            {"name": "two", "limit_seconds": "20", "interval_seconds": 10},
+        ],
+    },
 }
 
 
@@ -323,6 +330,33 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
             "heartbeat_receiver_smtp_username": "heartbeat",
         },
         ["heartbeat_receiver_smtp_password from a vault"],
+    ),
+    # heartbeats that nobody could tell apart, or that one late call would make missing
+    (
+        "heartbeat_receiver",
+        {"heartbeat_receiver_expected": [{"name": "a", "limit_seconds": n} for n in (300, 300)]},
+        ["heartbeat_receiver_expected has a twice", "one entry"],
+    ),
+    (
+        "heartbeat_receiver",
+        {"heartbeat_receiver_expected": [{"name": "a", "limit_seconds": 119}]},
+        ["heartbeat_receiver_expected: a has limit_seconds: 119", "every 60 s", "limit_seconds: 120"],
+    ),
+    (
+        "heartbeat_receiver",
+        {"heartbeat_receiver_interval_seconds": 200},
+        ["heartbeat_receiver_expected: allin has limit_seconds: 300", "every 200 s", "limit_seconds: 400"],
+    ),
+    (
+        "heartbeat_receiver",
+        {"heartbeat_receiver_expected": [{"name": "a", "limit_seconds": 90, "interval_seconds": 50}]},
+        ["heartbeat_receiver_expected: a has limit_seconds: 90", "every 50 s", "limit_seconds: 100"],
+    ),
+    ("heartbeat_receiver", {"heartbeat_receiver_interval_seconds": 0}, ["heartbeat_receiver_interval_seconds: 60"]),
+    (
+        "heartbeat_receiver",
+        {"heartbeat_receiver_expected": [{"name": "a", "limit_seconds": 90, "interval_seconds": 0}]},
+        ["heartbeat_receiver_expected[0].interval_seconds: 0", "interval_seconds: 60"],
     ),
     # a scrape that may take longer than until the next one
     (

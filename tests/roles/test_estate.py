@@ -163,6 +163,21 @@ def test_grafana_asks_the_first_prometheus_and_alertmanager() -> None:
     assert hostvars("inventories/production", "monitor1", "grafana_alertmanager_url") == "http://192.0.2.21:9093"
 
 
+def test_the_heartbeat_receiver_knows_how_often_alertmanager_calls(tmp_path: Path) -> None:
+    """Prevents: a limit that is checked against calls every minute, where they come every ten minutes."""
+    name = "heartbeat_receiver_interval_seconds"
+    assert hostvars("inventories/local", "allin-local", name) == 60
+    receiver = {"heartbeat_receiver": {"hosts": {"outside": {}}}}
+    alertmanager = {"alertmanager": {"hosts": {"one": {"alertmanager_heartbeat_interval_seconds": 600}}}}
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars/all.yml").symlink_to(ROOT / "inventories/wiring/all.yml")
+    # Who watches another estate may have no Alertmanager in the inventory.
+    for children, seconds in ((receiver, 60), (receiver | alertmanager, 600)):
+        estate = {"all": {"vars": {"allin_environment": "test"}, "children": children}}
+        (tmp_path / "hosts.yml").write_text(yaml.safe_dump(estate))
+        assert hostvars(str(tmp_path / "hosts.yml"), "outside", name) == seconds
+
+
 def test_grafana_with_tls_is_scraped_over_tls(tmp_path: Path) -> None:
     estate = {
         "all": {
