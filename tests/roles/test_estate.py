@@ -167,8 +167,10 @@ def test_the_heartbeat_receiver_knows_how_often_alertmanager_calls(tmp_path: Pat
     """Prevents: a limit that is checked against calls every minute, where they come every ten minutes."""
     name = "heartbeat_receiver_interval_seconds"
     assert hostvars("inventories/local", "allin-local", name) == 60
-    receiver = {"heartbeat_receiver": {"hosts": {"outside": {}}}}
-    alertmanager = {"alertmanager": {"hosts": {"one": {"alertmanager_heartbeat_interval_seconds": 600}}}}
+    receiver: dict[str, Any] = {"heartbeat_receiver": {"hosts": {"outside": {}}}}
+    alertmanager: dict[str, Any] = {
+        "alertmanager": {"hosts": {"one": {"alertmanager_heartbeat_interval_seconds": 600}}}
+    }
     (tmp_path / "group_vars").mkdir()
     (tmp_path / "group_vars/all.yml").symlink_to(ROOT / "inventories/wiring/all.yml")
     # Who watches another estate may have no Alertmanager in the inventory.
