@@ -21,6 +21,12 @@ options:
     description: Version of the Alertmanager that will read the configuration.
     type: str
     required: true
+  release_known:
+    description:
+      - Whether it is that one. Where the host was not asked yet it may be a newer one, so of the keys that no release
+        has only those are problems that look like another one misspelt.
+    type: bool
+    default: true
   secrets_dir:
     description: Directory of the files of secrets.
     type: str
@@ -139,11 +145,15 @@ class Checker:
         secrets_dir: directory of the files of secrets.
         secrets: names of the files that the user's further secrets make.
         own: names of the files that the role writes.
+        release_known: false where a newer one may read it.
     """
 
-    def __init__(self, release: str, secrets_dir: str, secrets: Sequence[str], own: Sequence[str]) -> None:
+    def __init__(
+        self, release: str, secrets_dir: str, secrets: Sequence[str], own: Sequence[str], *, release_known: bool = True
+    ) -> None:
         major, minor = (int(number) for number in release.split(".")[:2])
         self.release = (major, minor)
+        self.release_known = release_known
         self.secrets_dir = posixpath.normpath(secrets_dir)
         self.secrets = secrets
         self.own = own
@@ -270,8 +280,10 @@ class Checker:
             return
         for key in part:
             if key not in known:
-                guess = meant(str(key), known) or ". There are: " + ", ".join(known)
-                self.problems.append(f"{path}.{key}: is no key of {what}{guess}")
+                guess = meant(str(key), known)
+                if guess or self.release_known:
+                    guess = guess or ". There are: " + ", ".join(known)
+                    self.problems.append(f"{path}.{key}: is no key of {what}{guess}")
 
 
 def elements(path: str, value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -297,6 +309,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             argument_spec={
                 "parts": {"type": "dict", "required": True},
                 "release": {"type": "str", "required": True},
+                "release_known": {"type": "bool", "default": True},
                 "secrets_dir": {"type": "str", "required": True},
                 "secrets": texts,
                 "empty_secrets": texts,
@@ -304,7 +317,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             }
         )
         checker = Checker(
-            arguments["release"], arguments["secrets_dir"], arguments["secrets"], arguments["own_secrets"]
+            arguments["release"],
+            arguments["secrets_dir"],
+            arguments["secrets"],
+            arguments["own_secrets"],
+            release_known=arguments["release_known"],
         )
         checker.check(arguments["parts"])
         checker.check_secrets(arguments["empty_secrets"])
