@@ -211,6 +211,14 @@ def check_duration(value: object) -> str | None:
     )
 
 
+def check_scrape_interval(value: object) -> str | None:
+    """Time between two scrapes, so short that one that fails does not hide the target from Prometheus."""
+    length = duration_ms(value)
+    # Prometheus forgets a sample after five minutes, and rates over five minutes need two of them.
+    too_long = length is not None and length > 2 * 60_000
+    return "is too long, Prometheus forgets a sample after 5 minutes; at most 2m" if too_long else check_duration(value)
+
+
 def check_time_of_day(value: object) -> str | None:
     """Hour and minute."""
     if isinstance(value, int):
@@ -553,6 +561,7 @@ def check_cache_url(value: object) -> str | None:
 FORMATS: dict[str, Format] = {
     "port": Format(check_port, "9090"),
     "duration": Format(check_duration, "30s"),
+    "scrape_interval": Format(check_scrape_interval, "15s"),
     "duration_or_zero": Format(check_duration_or_zero, "30s"),
     "size": Format(check_size, "10GB"),
     "size_or_zero": Format(check_size_or_zero, "10GB"),

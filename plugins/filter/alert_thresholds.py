@@ -1,10 +1,11 @@
-"""Filters about the thresholds of alerts: how each must be written, and what is wrong with those that are set."""
+"""Filters about the thresholds of alerts: how each must be written, and how the times fit the scrapes."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -56,6 +57,17 @@ EXCEPTIONS = {
 # and an alert before that is what it is for.
 SCRAPES_IN_WINDOW = 4
 """A rate needs two samples, and is to stand a failed scrape."""
+SHORTEST_BRIDGE_MS = 60_000
+BRIDGED = (
+    *("high_cpu_usage", "high_memory_usage", "high_event_loop_lag", "high_open_file_descriptors", "cache_unavailable"),
+    *("database_pool_exhausted", "oldest_due_post", "background_task_failing", "social_circuit_open"),
+    *("social_rate_limit_running_out", "social_quota_used", "tokens_not_refreshed"),
+)
+"""Alerts about gauges that are carried over failed scrapes."""
+OF_ANY_TARGET = ("inventory_target_missing", "target_", "scrape_", "host_down", "monitoring_restarting")
+OF_EXPORTERS = ("host_", "container_", "service_memory_", "prometheus_", "alertmanager_", "grafana_", "certificate_")
+"""What the keys of alerts begin with, that are about the targets of every job and about those of other jobs; the rest
+is about the backend's."""
 
 UNITS_MS = {"y": 31_536_000_000, "w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 
@@ -109,8 +121,80 @@ def is_window(key: str) -> bool:
     return key.split("_")[-1] == "window"
 
 
+def is_for(key: str) -> bool:
+    """Say whether a threshold is how long something must hold."""
+    return key.split("_")[-1] == "for"
+
+
+@dataclass(frozen=True)
+class Scrapes:
+    """How often targets are scraped: by default, and those of each job."""
+
+    interval: str
+    jobs: Sequence[Mapping[str, Any]]
+    backend: str
+
+    def of(self, alert: str) -> tuple[str, str]:
+        """Return the interval that matters to an alert, and the setting that it comes from."""
+        general = ("prometheus_scrape_interval", self.interval)
+        own = {
+            job["name"]: (f"the scrape_interval of the job {job['name']}", job["scrape_interval"])
+            for job in self.jobs
+            if job.get("scrape_interval") is not None
+        }
+        if alert.startswith(OF_ANY_TARGET):
+            found = [general, *own.values()]
+        else:
+            found = [general if alert.startswith(OF_EXPORTERS) else own.get(self.backend, general)]
+        setting, interval = max(found, key=lambda one: milliseconds(one[1]))
+        return interval, setting
+
+    def bridge(self) -> int:
+        """Return how long a gauge of the backend is carried over failed scrapes, in milliseconds."""
+        return max(SHORTEST_BRIDGE_MS, SCRAPES_IN_WINDOW * milliseconds(self.of("backend_down")[0]))
+
+    def least(self, alert: str, key: str) -> int:
+        """Return the shortest time that fits a threshold, in milliseconds; 0 where the threshold is no time."""
+        interval = milliseconds(self.of(alert)[0])
+        if is_window(key):
+            return SCRAPES_IN_WINDOW * interval
+        if not is_for(key):
+            return 0
+        # Longer than the bridge, or the last sample of an instance that is gone would do.
+        return interval + self.bridge() if alert in BRIDGED and self.bridge() > SHORTEST_BRIDGE_MS else interval
+
+
+def fitting(value: object, least: int) -> Any:
+    """Return a duration that is at least so long, and 0 as it is: there the alert does not wait."""
+    length = milliseconds(value) if least else 0
+    return duration_of(least) if 0 < length < least else value
+
+
+def gauge_bridge(scrape_interval: str, jobs: Sequence[Mapping[str, Any]], backend_job: str) -> str:
+    """Return how long a gauge of the backend is carried over failed scrapes."""
+    return duration_of(Scrapes(scrape_interval, jobs, backend_job).bridge())
+
+
+def fitting_thresholds(
+    defaults: Mapping[str, Mapping[str, Any]],
+    scrape_interval: str,
+    jobs: Sequence[Mapping[str, Any]] = (),
+    backend_job: str = "",
+) -> dict[str, dict[str, Any]]:
+    """Return the defaults, each window and each "for" as long as the scrapes of the alert's targets need it."""
+    scrapes = Scrapes(scrape_interval, jobs, backend_job)
+    return {
+        alert: {key: fitting(value, scrapes.least(alert, key)) for key, value in options.items()}
+        for alert, options in defaults.items()
+    }
+
+
 def threshold_problems(
-    thresholds: Mapping[str, Any] | None, defaults: Mapping[str, Mapping[str, Any]], scrape_interval: str
+    thresholds: Mapping[str, Any] | None,
+    defaults: Mapping[str, Mapping[str, Any]],
+    scrape_interval: str,
+    jobs: Sequence[Mapping[str, Any]] = (),
+    backend_job: str = "",
 ) -> list[str]:
     """Return one line for each threshold that is null, or does not fit the interval of the scrapes.
 
@@ -118,18 +202,20 @@ def threshold_problems(
         thresholds: what the user has set; each value that is there was checked before.
         defaults: alert -> key -> value.
         scrape_interval: a Prometheus duration.
+        jobs: `prometheus_scrape_jobs`, of which some have an interval of their own.
+        backend_job: name of the backend's job.
     """
     if thresholds is None:
         return [f"{VARIABLE}: null is no value. Delete the line, or write {VARIABLE}: {{}}"]
+    scrapes = Scrapes(scrape_interval, jobs, backend_job)
+    fitted = fitting_thresholds(defaults, scrape_interval, jobs, backend_job)
     return [
-        line
-        for alert, options in thresholds.items()
-        for line in problems_of(alert, options, defaults[alert], scrape_interval)
+        line for alert, options in thresholds.items() for line in problems_of(alert, options, fitted[alert], scrapes)
     ]
 
 
 def problems_of(
-    alert: str, options: Mapping[str, Any] | None, defaults: Mapping[str, Any], scrape_interval: str
+    alert: str, options: Mapping[str, Any] | None, defaults: Mapping[str, Any], scrapes: Scrapes
 ) -> Iterator[str]:
     """Yield the problems of one alert."""
     if options is None:
@@ -138,15 +224,19 @@ def problems_of(
     for key, value in options.items():
         place = f"{VARIABLE}.{alert}.{key}"
         example = write(alert, {key: defaults[key]})
-        least = SCRAPES_IN_WINDOW * milliseconds(scrape_interval)
-        fitting = defaults[key] if milliseconds(defaults[key]) >= least else duration_of(least)
+        least = scrapes.least(alert, key)
+        interval, setting = scrapes.of(alert)
         if value is None:
             yield f"{place}: null is no value. Delete the line for the default. {example}"
-        elif is_window(key) and milliseconds(value) < least:
+        elif fitting(value, least) != value:
+            why = (
+                f"it must have room for {SCRAPES_IN_WINDOW} scrapes"
+                if is_window(key)
+                else "one failed scrape, or the last sample of what is gone, would fire"
+            )
             yield (
-                f"{place}: {str(value)!r} is too short, it must have room for {SCRAPES_IN_WINDOW} scrapes. Make it at "
-                f"least {duration_of(least)}, or lower prometheus_scrape_interval ({scrape_interval}). "
-                f"{write(alert, {key: fitting})}"
+                f"{place}: {str(value)!r} is too short, {why}. Make it at least {duration_of(least)}, or lower "
+                f"{setting} ({interval}). {example}"
             )
 
 
@@ -155,4 +245,9 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Return filter name -> function."""
-        return {"threshold_formats": threshold_formats, "threshold_problems": threshold_problems}
+        return {
+            "fitting_thresholds": fitting_thresholds,
+            "gauge_bridge": gauge_bridge,
+            "threshold_formats": threshold_formats,
+            "threshold_problems": threshold_problems,
+        }

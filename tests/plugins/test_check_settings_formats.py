@@ -10,6 +10,7 @@ from plugins.action import check_settings as plugin
 GOOD: dict[str, list[object]] = {
     "port": [1, 9090, 65535, "9090"],
     "duration": ["30d", "1h30m", "1y2w3d4h5m6s7ms", "15s", "1ms", "292y"],
+    "scrape_interval": ["1ms", "15s", "1m30s", "2m"],
     "duration_or_zero": ["0", 0, "0s", "0d", "30s"],
     "size": ["10GB", "512MB", "1B", "7EB", "1KB", "3TB", "2PB"],
     "size_or_zero": ["0", 0, "0B", "10GB"],
@@ -305,6 +306,7 @@ BAD: dict[str, list[tuple[object, str]]] = {
         ("inf", "above 0"),
         ([], "above 0"),
     ],
+    "scrape_interval": [("15", DURATION_WORDS), ("0s", "is zero"), ("2m1s", "at most 2m"), ("1h", "at most 2m")],
     "share": [(value, "between 0 and 1") for value in (0, 1, 5, -0.1, "5%", "many", True, "nan", None)],
     "share_or_all": [(value, "at most 1") for value in (0, 1.1, 95, -0.1, "5%", True, "nan", None)],
     "zero_or_more": [(value, "0 or more") for value in (-1, -0.1, "many", True, "inf", None)],

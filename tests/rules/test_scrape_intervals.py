@@ -1,0 +1,60 @@
+"""Rarer scrapes than by default: one that fails is no outage, two are, and gauges are still carried over a gap."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.rules.rule_files import SUITES, render, run_promtool, write_cases
+
+UP = 'up{job="backend-api-dev", instance="a"}'
+LAG = 'allin_nodejs_eventloop_lag_p95_seconds{job="backend-api-dev", instance="a"}'
+
+
+def counted(alert: str, seconds: int, number: int) -> dict[str, Any]:
+    """So many of an alert fire at a time."""
+    samples = [{"labels": "{}", "value": number}] if number else []
+    expression = f'count(ALERTS{{alertname="{alert}", alertstate="firing"}})'
+    return {"expr": expression, "eval_time": f"{seconds}s", "exp_samples": samples}
+
+
+def case(interval: int, series: dict[str, str], *expected: tuple[str, int, int]) -> dict[str, Any]:
+    values = [{"series": name, "values": text} for name, text in series.items()]
+    return {
+        "interval": f"{interval}s",
+        "input_series": values,
+        "promql_expr_test": [counted(alert, at, number) for alert, at, number in expected],
+    }
+
+
+@pytest.mark.parametrize("interval", [30, 60, 120])
+def test_alerts_fit_the_interval_of_the_scrapes(interval: int, tmp_path: Path) -> None:
+    rules = render(tmp_path / "rendered", prometheus_scrape_interval=f"{interval}s")
+    late = {
+        'up{job="backend-api-dev", instance="192.0.2.1:7001"}': "_ 1x60",
+        'up{job="node", instance="192.0.2.1:9100"}': "_ 1x60",
+    }
+    tests = [
+        case(interval, {UP: "1x4 0 1x60"}, *[("BackendDown", at, 0) for at in range(0, 9 * interval, 15)]),
+        case(interval, {UP: "1x4 0x20"}, ("BackendDown", 5 * interval, 0), ("BackendDown", 6 * interval, 1)),
+        # Of three targets in the inventory one is never scraped, the others one interval after the first deployment.
+        case(
+            interval,
+            late,
+            *[("InventoryTargetMissing", at, 0) for at in range(0, interval, 15)],
+            ("InventoryTargetMissing", 2 * interval, 1),
+        ),
+        # A blocked loop with every other scrape failing; and an instance that is gone after one blocked scrape.
+        case(interval, {LAG: "3 stale 3 stale 3 stale " * 10}, ("HighEventLoopLag", 20 * interval, 1)),
+        case(interval, {LAG: "0.01x4 3 stale"}, *[("HighEventLoopLag", n * interval, 0) for n in range(20)]),
+    ]
+    cases = tmp_path / "cases"
+    cases.mkdir()
+    (cases / "intervals.yml").write_text(yaml.safe_dump({"evaluation_interval": "15s", "tests": tests}))
+    write_cases(tmp_path / "ready", rules, cases)
+    for release in SUITES:
+        run = run_promtool(release, "test", "rules", tmp_path / "ready" / "intervals.yml")
+        assert run.returncode == 0, f"{release}: {run.stdout}{run.stderr}"
