@@ -66,3 +66,42 @@ def test_each_problem_is_a_line_of_its_own() -> None:
 def test_an_example_fits_the_interval_too() -> None:
     (line,) = plugin.threshold_problems({"high_error_rate": {"window": "5m"}}, DEFAULTS, "2m")
     assert line.endswith("prometheus_alert_thresholds: {high_error_rate: {window: 8m}}")
+
+
+@pytest.mark.parametrize("interval", ["1ms", "15s", "30s", "2m"])
+def test_the_times_that_grow_with_the_interval_fit_it(interval: str) -> None:
+    """Prevents: a role that refuses what it made of its own defaults."""
+    grown = plugin.fitting_thresholds(DEFAULTS, interval)
+    assert plugin.threshold_problems(grown, DEFAULTS, interval) == []
+
+
+@pytest.mark.parametrize(
+    ("alert", "backends", "others", "general"),
+    [
+        ("backend_absent", "2m", "2m", "2m"),
+        ("backend_down", "1m", "15s", "15s"),
+        ("background_task_failing", "5m", "1m", "1m"),
+        ("target_down", "5m", "5m", "5m"),
+        ("inventory_target_missing", "1m", "90s", "15s"),
+        ("host_down", "1m", "90s", "1m"),
+        ("host_unit_failed", "5m", "5m", "5m"),
+    ],
+)
+def test_the_interval_of_a_job_counts_for_alerts_about_it(alert: str, backends: str, others: str, general: str) -> None:
+    defaults = {**DEFAULTS, "inventory_target_missing": {"for": "15s"}}
+
+    def grown(*jobs: dict[str, str]) -> Any:
+        return plugin.fitting_thresholds(defaults, "15s", jobs, "backend")[alert]["for"]
+
+    assert grown({"name": "backend", "scrape_interval": "1m"}, {"name": "node"}) == backends
+    assert grown({"name": "backend"}, {"name": "old backend", "scrape_interval": "90s"}) == others
+    assert grown({"name": "backend"}, {"name": "node"}) == general
+
+
+def test_the_backends_own_interval_counts_for_its_alerts_where_it_is_shorter() -> None:
+    jobs = [{"name": "backend", "scrape_interval": "15s"}]
+    grown = plugin.fitting_thresholds(DEFAULTS, "1m", jobs, "backend")
+    assert grown["backend_down"] == {"for": "15s"}
+    assert grown["high_error_rate"]["window"] == "5m"
+    assert plugin.gauge_bridge("1m", jobs, "backend") == "1m"
+    assert plugin.gauge_bridge("1m", jobs, "another") == "4m"

@@ -61,13 +61,16 @@ FITTING: dict[str, dict[str, Any]] = {
         "prometheus_dashboard_url_base": "https://grafana.test/monitoring/",
         "prometheus_scrape_interval": "30s",
         "prometheus_alert_thresholds": {
+            "backend_down": {"for": "30s"},
             "backend_restarting_too_often": {"window": "2m", "restarts": 0, "for": 0},
             "certificate_expiry": {"critical_days": 0},
             "database_pool_exhausted": {"ratio": 1},
             "high_cpu_usage": {"ratio": 3.5, "for": "1h30m"},
             "high_error_rate": {"minimum_errors": 0, "ratio": "0.999", "for": "0s"},
+            "high_event_loop_lag": {"for": "150s"},
             "host_disk_filling_up": {"ratio": 1.0},
             "latency_budget_burn": {"objective": 0.5, "fast_page_burn": 0.1, "seconds": 0.5},
+            "target_down": {"for": "1m"},
         },
     },
     "grafana": {
@@ -384,6 +387,17 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
         {"prometheus_scrape_jobs": [{"name": "x", "targets": [], "scrape_interval": "often"}]},
         ["prometheus_scrape_jobs[0].scrape_interval: 'often' is not a duration"],
     ),
+    # scrapes so rare that Prometheus forgets a target of which one failed
+    (
+        "prometheus",
+        {"prometheus_scrape_interval": "3m"},
+        ["prometheus_scrape_interval: '3m' is too long", "at most 2m", "prometheus_scrape_interval: 15s"],
+    ),
+    (
+        "prometheus",
+        {"prometheus_scrape_jobs": [{"name": "x", "targets": [], "scrape_interval": "150s"}]},
+        ["prometheus_scrape_jobs[0].scrape_interval: '150s' is too long", "at most 2m"],
+    ),
     # rule files that nobody would miss until they were needed
     (
         "prometheus",
@@ -656,6 +670,19 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
             (
                 *("availability_budget_burn", "slow_page_short_window", "3m", "'3m'"),
                 *(["at least 4m", "prometheus_scrape_interval (1m)"], {"prometheus_scrape_interval": "1m"}),
+            ),
+            # One failed scrape would fire; and where gauges are carried over a gap, the last sample of what is gone.
+            ("backend_down", "for", "14s", "'14s'", ["one failed scrape", "at least 15s", "{for: 15s}"], {}),
+            (
+                *("high_event_loop_lag", "for", "2m", "'2m'"),
+                *(
+                    ["at least 150s", "prometheus_scrape_interval (30s)", "{for: 150s}"],
+                    {"prometheus_scrape_interval": "30s"},
+                ),
+            ),
+            (
+                *("target_down", "for", "30s", "'30s'", ["at least 1m", "the scrape_interval of the job x (1m)"]),
+                {"prometheus_scrape_jobs": [{"name": "x", "targets": [], "scrape_interval": "1m"}]},
             ),
             ("latency_budget_burn", "fast_page_burn", 0, "0", ["above 0", "{fast_page_burn: 14.4}"], {}),
             ("slow_response_time", "warning_seconds", -1, "-1", ["above 0", "{warning_seconds: 0.5}"], {}),

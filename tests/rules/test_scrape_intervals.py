@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from plugins.filter.alert_thresholds import BRIDGED, milliseconds
 from tests.rules.rule_files import SUITES, render, run_promtool, write_cases
 
 UP = 'up{job="backend-api-dev", instance="a"}'
@@ -58,3 +60,14 @@ def test_alerts_fit_the_interval_of_the_scrapes(interval: int, tmp_path: Path) -
     for release in SUITES:
         run = run_promtool(release, "test", "rules", tmp_path / "ready" / "intervals.yml")
         assert run.returncode == 0, f"{release}: {run.stdout}{run.stderr}"
+
+
+def test_each_alert_over_a_bridge_waits_longer_than_it(tmp_path: Path) -> None:
+    """Prevents: an alert whose gauges are carried over gaps, that the last sample of an instance that is gone fires."""
+    rules = render(tmp_path / "rendered", prometheus_scrape_interval="37s")
+    # Four intervals; no time but the bridge is as long, since all windows are longer by default.
+    bridged = [alert for alert in rules.alerts() if "[148s]" in alert["expr"]]
+    keys = {re.sub(r"(?<!^)(?=[A-Z])", "_", alert["alert"]).lower() for alert in bridged}
+    assert keys == set(BRIDGED)
+    for alert in bridged:
+        assert milliseconds(alert["for"]) >= (148 + 37) * 1000, alert["alert"]
