@@ -140,6 +140,10 @@ ADVICE = {
     "slack": "alertmanager_slack_api_url and the channel; journalctl --unit alertmanager says what Slack answered",
     "email": "alertmanager_smtp_smarthost and the account; journalctl --unit alertmanager has the server's answer",
 }
+MUTE_TIMES = (
+    "alertmanager_mute_times, mute_times in alertmanager_environments or alertmanager_teams, and the intervals of your "
+    "own routes; wait until that time is over{instead}"
+)
 
 
 class ProbeError(Exception):
@@ -159,6 +163,8 @@ class Hop:
     """What was seen last instead of what should have been."""
     final: bool = False
     """Waiting longer cannot help."""
+    by_intent: bool = False
+    """A mute time keeps the alert back, or may do so."""
 
     def look(self, phase: str, look: Callable[[str], str], now: float) -> bool:
         """Look once, unless it was seen before; return whether the phase has got past this hop."""
@@ -224,6 +230,33 @@ def integrations_of(config: str) -> dict[str, set[str]]:
     return found
 
 
+def intervals_of(config: str) -> dict[str, set[str]]:
+    """Return the time intervals in which, or outside which, routes to a receiver are mute; the same form is read."""
+    found: dict[str, set[str]] = {}
+    section = key = ""
+    routes: list[tuple[int, str]] = []
+    """The route that is being read and those that it is part of: the column of their keys, and the receiver."""
+    for line in config.splitlines():
+        if re.match(r"\w", line):
+            section, routes = line.partition(":")[0], [(2, "")]
+        elif section != "route":
+            continue
+        elif match := re.match(r"( *)(- )?(\w+):(?: (.*))?$", line):
+            column = len(match[1] + (match[2] or ""))
+            # What begins with a dash is a route of its own, beside the one before.
+            while len(routes) > 1 and routes[-1][0] >= column + (not match[2]):
+                routes.pop()
+            if match[2]:
+                # Without a receiver of its own it has that of the route around it.
+                routes.append((column, routes[-1][1]))
+            key = match[3] if column == routes[-1][0] else ""
+            if key == "receiver":
+                routes[-1] = (column, match[4].strip("\"'"))
+        elif key in ("mute_time_intervals", "active_time_intervals"):
+            found.setdefault(routes[-1][1], set()).add(line.strip().removeprefix("- ").strip("\"'"))
+    return found
+
+
 def messages_in(answer: Any) -> list[str]:
     """Return the messages of a receipt's answer, each as lower-case text. Raises ValueError."""
     messages = answer.get("messages") if isinstance(answer, dict) else answer
@@ -250,6 +283,10 @@ class Probe:
         self.route = Hop("route", "Route of " + ",".join(f"{k}={v}" for k, v in sorted(parameters["labels"].items())))
         self.deliveries = {one: Hop(one, NAMES.get(one, one)) for one in parameters["integrations"]}
         self.receipts = {one["integration"]: one for one in parameters["receipts"]}
+        self.integrations: dict[str, set[str]] = {}
+        """Of each receiver."""
+        self.unsaid: dict[str, set[str]] = {}
+        """Time intervals of each integration's routes, where Alertmanager does not say whether one is in force."""
         self.before: dict[str, Counts] = {}
         self.started = time.time()
         self.reloaded = 0.0
@@ -360,20 +397,26 @@ class Probe:
         alert = self.alert_at(url)
         if alert is None:
             return ""
-        known = integrations_of(json.loads(get(f"{url}/api/v2/status"))["config"]["original"])
+        config = json.loads(get(f"{url}/api/v2/status"))["config"]["original"]
+        self.integrations = integrations_of(config)
         receivers = [one["name"] for one in alert["receivers"]]
-        reached = {integration for one in receivers for integration in known.get(one, set())}
+        reached = {integration for one in receivers for integration in self.integrations.get(one, set())}
         status = alert["status"]
+        # Alertmanager before 0.28 has no such key. Here it is always empty; the alert's groups have it, see muted().
+        if "mutedBy" not in status:
+            for one, intervals in intervals_of(config).items():
+                for integration in self.integrations.get(one, set()) if one in receivers else ():
+                    self.unsaid.setdefault(integration, set()).update(intervals)
         missing = [one for one in self.deliveries if one not in reached]
         if missing:
             self.route.lacking = (
                 f"it goes to {', '.join(receivers) or 'nobody'} ({', '.join(sorted(reached)) or 'tells nobody'}),"
                 f" so {', '.join(NAMES.get(one, one) for one in missing)} would not learn of it"
             )
-        elif status.get("silencedBy") or status.get("inhibitedBy") or status.get("mutedBy"):
+        elif status.get("silencedBy") or status.get("inhibitedBy"):
             by = [
                 f"{name[:-2]} by {', '.join(status[name])}"
-                for name in ("silencedBy", "inhibitedBy", "mutedBy")
+                for name in ("silencedBy", "inhibitedBy")
                 if status.get(name)
             ]
             self.route.lacking = f"the alert is {' and '.join(by)}"
@@ -381,6 +424,38 @@ class Probe:
             return f"to {', '.join(receivers)}: {', '.join(sorted(reached))}"
         self.route.final = True
         return ""
+
+    def muted(self) -> dict[str, set[str]]:
+        """Return the integrations that a mute time keeps the alert from, with the time intervals.
+
+        Alertmanager finds that out when it is about to send, after group_wait. Of several, each must have found it.
+        """
+        query = urllib.parse.urlencode({"filter": f'probe_id="{self.id}"'})
+        found: dict[str, list[list[str]]] = {}
+        for url in (url for url, hop in self.alertmanagers.items() if hop.firing is not None):
+            try:
+                groups = json.loads(get(f"{url}/api/v2/alerts/groups?{query}"))
+            except OSError:
+                continue
+            for group in groups:
+                for one in self.integrations.get(group["receiver"]["name"], set()):
+                    found.setdefault(one, []).extend(alert["status"].get("mutedBy") or [] for alert in group["alerts"])
+        return {one: {name for by in every for name in by} for one, every in found.items() if every and all(every)}
+
+    def look_for_mute_time(self, integration: str) -> bool:
+        """See whether a mute time keeps the alert from an integration; if from all of them, the route ends there."""
+        muted = self.muted()
+        if integration not in muted:
+            return False
+        hop = self.deliveries[integration]
+        if all(one in muted and other.firing is None for one, other in self.deliveries.items()):
+            by = set().union(*(muted[one] for one in self.deliveries))
+            hop, self.route.firing = self.route, None
+        else:
+            by = muted[integration]
+        hop.lacking = f"the alert is muted by {', '.join(sorted(by))}"
+        hop.by_intent = hop.final = True
+        return True
 
     def count(self) -> dict[str, Counts]:
         """Return what the Alertmanagers have counted so far; one that does not answer counts as nothing."""
@@ -418,6 +493,8 @@ class Probe:
         sent, failed = max(now.sent - before.sent, 0), max(now.failed - before.failed, 0)
         receipt = self.receipts.get(integration)
         hop = self.deliveries[integration]
+        unsaid = self.unsaid.get(integration, set()) if phase == "firing" and not sent and not failed else set()
+        hop.by_intent = bool(unsaid)
         if failed:
             hop.lacking = f"{failed:.0f} of {sent + failed:.0f} attempts to send failed"
             if now.reasons - before.reasons:
@@ -428,11 +505,18 @@ class Probe:
             hop.lacking = "sent without error, but the receiving end has not got it"
         else:
             hop.lacking = "Alertmanager has not tried to send it yet"
+            if unsaid:
+                names = ", ".join(sorted(unsaid))
+                hop.lacking += f"; a mute time may be why ({names}), which Alertmanager says from 0.28 on"
         if receipt:
             text = get(receipt["url"], receipt["authorization"] or "")
             mine = [one for one in messages_in(json.loads(text)) if self.id in one]
-            return "received" if any(("resolved" in one) == (phase == "resolved") for one in mine) else ""
-        if not sent or failed:
+            if any(("resolved" in one) == (phase == "resolved") for one in mine):
+                return "received"
+        # What was sent meanwhile was something else.
+        if phase == "firing" and self.look_for_mute_time(integration):
+            return ""
+        if receipt or not sent or failed:
             return ""
         return f"sent without error{REFUSED_UNSEEN if now.blind else ''}"
 
@@ -466,7 +550,11 @@ class Probe:
         while True:
             self.pass_on(phase)
             waiting = [hop for hop in hops if getattr(hop, phase) is None]
-            if not waiting or any(hop.final for hop in waiting) or time.monotonic() > deadline:
+            # Behind one integration there is nothing; the others go on.
+            last = self.deliveries.values()
+            if all(hop.final for hop in waiting) or any(hop.final and hop not in last for hop in waiting):
+                return
+            if time.monotonic() > deadline:
                 return
             time.sleep(POLL_SECONDS)
 
@@ -525,7 +613,12 @@ class Probe:
     def advice(self, hop: Hop) -> str:
         """Return where to look when a hop has failed."""
         labels = " ".join(f"{name}={value}" for name, value in sorted(self.parameters["labels"].items()))
-        return ADVICE.get(hop.key, "journalctl --unit alertmanager").format(labels=labels)
+        advice = ADVICE.get(hop.key, "journalctl --unit alertmanager").format(labels=labels)
+        if not hop.by_intent:
+            return advice
+        is_critical = self.parameters["labels"].get("severity") == "critical"
+        mute_times = MUTE_TIMES.format(instead="" if is_critical else ", or take -e verify_severity=critical")
+        return mute_times if hop.final else f"{mute_times}. If it is none of these: {advice}"
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,71 @@ def test_a_silence_that_swallows_everything_is_named(stack: Stack) -> None:
         call(f"{silences}/{silence}", method="DELETE")
     assert answer["broken"] == ["Route of severity=critical"]
     assert f"the alert is silenced by {silence}" in answer["msg"]
+
+
+MUTED = """
+    - matchers: ['severity = warning']
+      receiver: critical
+      group_wait: 2s
+      routes:
+        - matchers: ['alertname = AlertPathProbe']
+          mute_time_intervals: [nights]
+          routes: [{matchers: [team = nobody], receiver: nobody}]
+    - matchers: ['severity = info']
+      mute_time_intervals: [days]
+receivers:"""
+ALL_DAY = "[{times: [{start_time: '00:00', end_time: '24:00'}]}]"
+TIME_INTERVALS = f"""
+time_intervals:
+  - {{name: nights, time_intervals: {ALL_DAY}}}
+  - {{name: days, time_intervals: {ALL_DAY}}}
+"""
+
+
+def test_a_mute_time_is_named_and_not_those_whom_it_spares(every_stack: Stack) -> None:
+    """Prevents: searching Slack's address for a mistake, while Alertmanager does as it was told."""
+    config = (every_stack.folder / "alertmanager0.yml").read_text()
+    every_stack.configure_alertmanager(0, config.replace("\nreceivers:", MUTED) + TIME_INTERVALS)
+    call(f"{every_stack.urls['alertmanager0']}/-/reload", {})
+    try:
+        answer = run(every_stack, labels={"severity": "warning"}, settle=10, firing_timeout=8)
+    finally:
+        every_stack.configure_alertmanager(0, config)
+        call(f"{every_stack.urls['alertmanager0']}/-/reload", {})
+    assert answer["failed"]
+    assert "Look at: alertmanager_mute_times" in answer["msg"]
+    assert "-e verify_severity=critical" in answer["msg"]
+    if is_blind(every_stack):
+        assert answer["broken"] == ["Slack", "Mail"]
+        assert (
+            "has not tried to send it yet; a mute time may be why (nights), which Alertmanager says from 0.28 on"
+            in answer["msg"]
+        )
+        assert "alertmanager_slack_api_url" in answer["msg"]
+    else:
+        assert answer["broken"] == ["Route of severity=warning"]
+        assert "the alert is muted by nights. Look at: alertmanager_mute_times" in answer["msg"]
+        assert "not reached" in row(answer, "Slack")
+        assert "not reached" in row(answer, "Mail")
+        assert "alertmanager_slack_api_url" not in answer["msg"]
+
+
+def test_a_mute_time_of_one_receiver_is_told_of_that_one_alone(stack: Stack) -> None:
+    """Also prevents: waiting for a message that is not going to come."""
+    config = (stack.folder / "alertmanager0.yml").read_text()
+    slack = "      receiver: critical\n      mute_time_intervals: [nights]\n      continue: true\n"
+    mail = "    - matchers: ['severity = critical']\n      receiver: mail\n"
+    muted = config.replace("      receiver: critical\n", slack + mail)
+    muted = muted.replace("    email_configs:", "  - name: mail\n    email_configs:") + TIME_INTERVALS
+    stack.configure_alertmanager(0, muted)
+    call(f"{stack.urls['alertmanager0']}/-/reload", {})
+    began = time.monotonic()
+    answer = run(stack, firing_timeout=60, receipts=receipts(stack))
+    assert time.monotonic() - began < 60
+    assert answer["broken"] == ["Slack"]
+    assert "Slack: the alert is muted by nights. Look at: alertmanager_mute_times" in answer["msg"]
+    assert "verify_severity=critical" not in answer["msg"]
+    assert row(answer, "Mail").endswith("received")
 
 
 def test_a_rule_file_that_prometheus_refuses_is_named(stack: Stack) -> None:
