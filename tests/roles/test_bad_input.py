@@ -131,6 +131,17 @@ FITTING: dict[str, dict[str, Any]] = {
     },
 }
 
+# What only the host can say; the checks before it see no facts.
+FROM_FACTS: dict[str, dict[str, Any]] = {
+    "prometheus": {
+        "prometheus_scrape_interval": "{{ ansible_facts['env']['INTERVAL'] }}",
+        "prometheus_alert_thresholds": {
+            "high_memory_usage": {"warning_bytes": "{{ ansible_facts['memtotal_mb'] * 524288 }}"},
+            "high_error_rate": {"for": "{{ '5m' if ansible_facts['virtualization_role'] == 'guest' else '2m' }}"},
+        },
+    },
+}
+
 
 def pager(path: str) -> dict[str, Any]:
     """A receiver that reads its key from this file, and its route."""
@@ -710,6 +721,8 @@ def inventory() -> dict[str, Any]:
         groups.setdefault(role, {"hosts": {}})["hosts"][f"case{number}"] = settings
     for role, group in groups.items():
         group["hosts"][f"good-{role}"] = FITTING.get(role, {})
+        if role in FROM_FACTS:
+            group["hosts"][f"facts-{role}"] = FROM_FACTS[role]
     wanted = {"ansible_host": "192.0.2.99", "ansible_ssh_common_args": "-oConnectTimeout=1"}
     return {"all": {"vars": GOOD | wanted, "children": groups}}
 
@@ -764,6 +777,12 @@ def test_a_bad_setting_is_refused_by_name(answers: dict[str, str], number: int) 
 def test_good_settings_are_accepted(answers: dict[str, str], role: str) -> None:
     """Prevents: a check that refuses everything."""
     assert f"good-{role}" not in answers
+
+
+@pytest.mark.parametrize("role", sorted(FROM_FACTS))
+def test_what_comes_from_facts_is_left_to_the_host(answers: dict[str, str], role: str) -> None:
+    """Prevents: a value by the host's memory, say, that no run gets past the checks with."""
+    assert answers.get(f"facts-{role}") is None
 
 
 def test_notify_false_needs_no_receiver(tmp_path: Path) -> None:
