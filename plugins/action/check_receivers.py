@@ -73,6 +73,7 @@ inline:
 """
 
 import difflib
+import itertools
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -96,13 +97,13 @@ SECRET_KEYS: Mapping[str, tuple[int, int]] = {
 # Secrets in one place, and something else in others: what they are in -> the key.
 SECRET_PLACES: Mapping[str, str] = {"slack_configs": "api_url", "tls_config": "key"}
 # Secrets that no release reads from a file.
-INLINE_KEYS = ("proxy_connect_header", "secret_key")
+INLINE_KEYS = ("endpoint_params", "proxy_connect_header", "secret_key")
 # Addresses that a file may hold: what they are in -> the first release with the key url_file, of those that we know.
 URL_PLACES: Mapping[str, tuple[int, int]] = {"webhook_configs": TRIXIE, "incidentio_configs": NEWEST}
 # An address with a password in it.
 WITH_PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/@\s]*:[^/@\s]+@")
 # What the user names as they like.
-FREE = ("custom_fields", "details", "fields", "headers", "payload")
+FREE = ("attributes", "custom_fields", "details", "fields", "headers", "payload")
 
 RECEIVER_KEYS = tuple(
     f"{kind}_configs"
@@ -159,6 +160,8 @@ class Checker:
         self.own = own
         self.problems: list[str] = []
         self.inline: list[str] = []
+        self.advised: dict[str, object] = {}
+        """File that a message advises -> the secret that shall be there."""
 
     def check(self, parts: Mapping[str, Any]) -> None:
         """Check what stands in the variables."""
@@ -221,19 +224,18 @@ class Checker:
                     self.inline.append(place)
             elif isinstance(value, str) and WITH_PASSWORD.match(value):
                 if key == "url" and self.release >= URL_PLACES.get(inside, (999, 0)):
-                    self.shown(place, f"url_file: {self.secrets_dir}/{name}_url", f"{name}_url")
+                    self.shown(place, "url_file: {}", f"{name}_url", value)
                 else:
                     self.inline.append(place)
             elif isinstance(value, Mapping):
                 self.check_config(place, str(key), value, name)
             elif str(key).endswith("_file") and isinstance(value, str):
-                self.check_file(place, value)
+                self.check_file(place, value, f"{key}: {{}}")
             elif value and (key in SECRET_KEYS or SECRET_PLACES.get(inside) == key):
                 if self.release < SECRET_KEYS.get(key, OLDEST):
                     self.inline.append(place)
                     continue
-                file = f"{name}_{key}"
-                self.shown(place, f"{key}_file: {self.secrets_dir}/{file}", file)
+                self.shown(place, f"{key}_file: {{}}", f"{name}_{key}", value)
 
     def check_headers(self, path: str, headers: Mapping[str, Any], name: str) -> None:
         """Check the further headers of requests."""
@@ -242,29 +244,44 @@ class Checker:
                 continue
             file = f"{name}_{header}".lower().replace("-", "_")
             if content.get("secrets"):
-                self.shown(f"{path}.{header}.secrets", f"files: [{self.secrets_dir}/{file}]", file)
-            for number, value in enumerate(content.get("files") or []):
-                self.check_file(f"{path}.{header}.files[{number}]", str(value))
+                self.shown(f"{path}.{header}.secrets", "files: [{}]", file, content["secrets"])
+            files = content.get("files")
+            for number, value in enumerate(files if isinstance(files, list) else []):
+                self.check_file(f"{path}.{header}.files[{number}]", str(value), "files: [{}]")
 
-    def shown(self, place: str, instead: str, file: str) -> None:
-        """Note a secret that must stand in a file."""
-        key = place.rpartition(".")[2]
-        self.problems.append(
-            f"{place}: a secret in alertmanager.yml is shown by --diff. Instead of {key} write {instead}, and from a "
-            f"vault {EXTRA}: {{{file}: ...}}"
+    def free_file(self, name: str, secret: object = None) -> str:
+        """Return a name for a file of secrets that neither the role has nor another secret was given."""
+        candidates = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+        return next(
+            one for one in candidates if one not in ROLE_SECRETS and self.advised.setdefault(one, secret) == secret
         )
 
-    def check_file(self, place: str, value: str) -> None:
+    def shown(self, place: str, instead: str, name: str, secret: object) -> None:
+        """Note a secret that must stand in a file."""
+        key = place.rpartition(".")[2]
+        file = self.free_file(name, secret)
+        self.problems.append(
+            f"{place}: a secret in alertmanager.yml is shown by --diff. Instead of {key} write "
+            f"{instead.format(f'{self.secrets_dir}/{file}')}, and from a vault {EXTRA}: {{{file}: ...}}"
+        )
+
+    def check_file(self, place: str, value: str, again: str) -> None:
         """Check that something writes a file of secrets."""
         path = posixpath.normpath(value)
         if not path.startswith(f"{self.secrets_dir}/"):
             return
         name = path.removeprefix(f"{self.secrets_dir}/")
         if name not in self.secrets and name not in self.own:
+            what = f"nothing writes {path}"
+            file, other = name, ""
+            if name in ROLE_SECRETS:
+                what += f", which is of {ROLE_SECRETS[name]} where that is in use"
+                file = self.free_file(name, path)
+                other = f" {again.format(f'{self.secrets_dir}/{file}')}, and"
             guess = meant(name, [*self.secrets, *self.own])
             self.problems.append(
-                f"{place}: nothing writes {path}{guess + ' Or write' if guess else '. Write'} from a vault: "
-                f"{EXTRA}: {{{name}: ...}}"
+                f"{place}: {what}{guess + ' Or write' if guess else '. Write'}{other} from a vault: "
+                f"{EXTRA}: {{{file}: ...}}"
             )
 
     def check_routes(self, path: str, routes: Any) -> None:

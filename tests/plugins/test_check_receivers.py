@@ -66,7 +66,7 @@ def test_good_parts_are_accepted() -> None:
         ("pagerduty_configs", {"routing_key": "S"}, "routing_key", "routing_key_file: {}/pagerduty_routing_key"),
         ("opsgenie_configs", {"api_key": "S"}, "api_key", "api_key_file: {}/opsgenie_api_key"),
         ("telegram_configs", {"bot_token": "S"}, "bot_token", "bot_token_file: {}/telegram_bot_token"),
-        ("slack_configs", {"api_url": "S"}, "api_url", "api_url_file: {}/slack_api_url"),
+        ("slack_configs", {"api_url": "S"}, "api_url", "api_url_file: {}/slack_api_url_2"),
         (
             "webhook_configs",
             {"url": "https://x.test", "http_config": {"basic_auth": {"username": "u", "password": "S"}}},
@@ -141,6 +141,7 @@ def test_an_address_with_a_password_is_a_secret() -> None:
         {"sigv4": {"secret_key": "S"}},
         {"http_config": {"proxy_url": "http://me:S@proxy.test"}},
         {"http_config": {"proxy_connect_header": {"Proxy-Authorization": ["S"]}}},
+        {"http_config": {"oauth2": {"endpoint_params": {"username": "u", "password": "S"}}}},
     ],
 )
 def test_what_no_release_reads_from_a_file_may_stand_there_and_is_noted(config: dict[str, Any]) -> None:
@@ -148,6 +149,44 @@ def test_what_no_release_reads_from_a_file_may_stand_there_and_is_noted(config: 
     checker = look({"alertmanager_extra_receivers": [{"name": "a", "sns_configs": [config]}]})
     assert checker.problems == []
     assert len(checker.inline) == 1
+
+
+def test_what_the_user_names_is_no_key_of_a_secret() -> None:
+    """Prevents: an attribute of a message that is refused, and of which nothing could be done."""
+    assert integration("sns_configs", {"attributes": {"token": "x", "password": "y"}}) == []
+
+
+def test_the_file_that_is_advised_is_none_of_the_role_s() -> None:
+    """Prevents: an address of Slack's that the next run refuses, or that is the one of the role's own channel."""
+    for own in (["slack_api_url"], []):
+        (found,) = integration("slack_configs", {"api_url": "S"}, own=own)
+        assert f"write api_url_file: {FOLDER}/slack_api_url_2, and" in found
+        assert "alertmanager_extra_secrets: {slack_api_url_2: ...}" in found
+    (found,) = integration("slack_configs", {"api_url_file": f"{FOLDER}/slack_api_url"}, own=[])
+    assert found.endswith(
+        f"nothing writes {FOLDER}/slack_api_url, which is of alertmanager_slack_api_url where that is in use. "
+        f"Write api_url_file: {FOLDER}/slack_api_url_2, "
+        "and from a vault: alertmanager_extra_secrets: {slack_api_url_2: ...}"
+    )
+    (found,) = integration(
+        "webhook_configs", {"http_config": {"http_headers": {"X": {"files": [f"{FOLDER}/smtp_password"]}}}}
+    )
+    assert f"Write files: [{FOLDER}/smtp_password_2], and" in found
+
+
+def test_each_secret_is_advised_a_file_of_its_own() -> None:
+    """Prevents: two services of a kind that get the same key."""
+    receivers = [
+        {"name": name, "pagerduty_configs": [{"routing_key": f"S{name}"}, {"routing_key": "Sa"}]} for name in "ab"
+    ]
+    lines = look({"alertmanager_extra_receivers": receivers}).problems
+    files = [re.findall(r"\w+(?=: \.\.\.)", line)[0] for line in lines]
+    assert files == [f"pagerduty_routing_key{number}" for number in ("", "", "_2", "")]
+
+
+@pytest.mark.parametrize("files", [5, None, f"{FOLDER}/x", [5]])
+def test_files_that_are_no_list_of_paths_are_left_to_amtool(files: Any) -> None:
+    assert integration("webhook_configs", {"http_config": {"http_headers": {"X": {"files": files}}}}) == []
 
 
 @pytest.mark.parametrize("key", ["carrierpigeon_configs", "msteamsv3_configs", "slackk_configs", "labels"])
