@@ -192,11 +192,11 @@ def fitting_thresholds(
 def threshold_problems(
     thresholds: Mapping[str, Any] | None,
     defaults: Mapping[str, Mapping[str, Any]],
-    scrape_interval: str,
-    jobs: Sequence[Mapping[str, Any]] = (),
+    scrape_interval: str | None,
+    jobs: Sequence[Mapping[str, Any]] | None = (),
     backend_job: str = "",
 ) -> list[str]:
-    """Return one line for each threshold that is null, or does not fit the interval of the scrapes.
+    """Return one line for each threshold that does not fit the interval of the scrapes, and for each null.
 
     Args:
         thresholds: what the user has set; each value that is there was checked before.
@@ -205,8 +205,19 @@ def threshold_problems(
         jobs: `prometheus_scrape_jobs`, of which some have an interval of their own.
         backend_job: name of the backend's job.
     """
-    if thresholds is None:
-        return [f"{VARIABLE}: null is no value. Delete the line, or write {VARIABLE}: {{}}"]
+    settings = {
+        VARIABLE: (thresholds, "{}"),
+        # Prometheus would take a minute for it.
+        "prometheus_scrape_interval": (scrape_interval, "15s"),
+        "prometheus_scrape_jobs": (jobs, "[]"),
+    }
+    nulls = [
+        f"{name}: null is no value. Delete the line, or write {name}: {example}"
+        for name, (value, example) in settings.items()
+        if value is None
+    ]
+    if thresholds is None or scrape_interval is None or jobs is None:
+        return nulls
     scrapes = Scrapes(scrape_interval, jobs, backend_job)
     fitted = fitting_thresholds(defaults, scrape_interval, jobs, backend_job)
     return [

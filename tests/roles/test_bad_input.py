@@ -131,6 +131,21 @@ FITTING: dict[str, dict[str, Any]] = {
     },
 }
 
+# Null where a text says that there is none: what an inventory has that takes back the value of a wider group.
+NULLS: dict[str, dict[str, Any]] = {
+    "alertmanager": dict.fromkeys(
+        ("alertmanager_smtp_username", "alertmanager_smtp_password", "alertmanager_heartbeat_url")
+    ),
+    "heartbeat_receiver": {
+        "heartbeat_receiver_mail_to": ["on-call@mail.test"],
+        "heartbeat_receiver_mail_from": "heartbeat@mail.test",
+        "heartbeat_receiver_smtp_smarthost": "mail.test:25",
+        **dict.fromkeys(
+            ("heartbeat_receiver_webhook_url", "heartbeat_receiver_smtp_username", "heartbeat_receiver_smtp_password")
+        ),
+    },
+}
+
 # What only the host can say; the checks before it see no facts.
 FROM_FACTS: dict[str, dict[str, Any]] = {
     "prometheus": {
@@ -709,6 +724,15 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
         ["prometheus_alert_thresholds.high_error_rate: null", "{high_error_rate: {window: 5m, ratio: 0.05"],
     ),
     ("prometheus", {"prometheus_alert_thresholds": None}, ["prometheus_alert_thresholds: null", "thresholds: {}"]),
+    # Prometheus would take a minute for it, which the alerts do not know.
+    ("prometheus", {"prometheus_scrape_interval": None}, ["prometheus_scrape_interval: null", "scrape_interval: 15s"]),
+    ("prometheus", {"prometheus_scrape_jobs": None}, ["prometheus_scrape_jobs: null", "prometheus_scrape_jobs: []"]),
+    # a list of which every entry was commented out
+    (
+        "heartbeat_receiver",
+        {"heartbeat_receiver_expected": None},
+        ["heartbeat_receiver_expected at least one name"],
+    ),
 ]
 
 SECRETS = ("hooks.slack.com/services/XXX", "SECRET")
@@ -721,8 +745,9 @@ def inventory() -> dict[str, Any]:
         groups.setdefault(role, {"hosts": {}})["hosts"][f"case{number}"] = settings
     for role, group in groups.items():
         group["hosts"][f"good-{role}"] = FITTING.get(role, {})
-        if role in FROM_FACTS:
-            group["hosts"][f"facts-{role}"] = FROM_FACTS[role]
+        for kind, settings_of in (("facts", FROM_FACTS), ("nulls", NULLS)):
+            if role in settings_of:
+                group["hosts"][f"{kind}-{role}"] = settings_of[role]
     wanted = {"ansible_host": "192.0.2.99", "ansible_ssh_common_args": "-oConnectTimeout=1"}
     return {"all": {"vars": GOOD | wanted, "children": groups}}
 
@@ -777,6 +802,11 @@ def test_a_bad_setting_is_refused_by_name(answers: dict[str, str], number: int) 
 def test_good_settings_are_accepted(answers: dict[str, str], role: str) -> None:
     """Prevents: a check that refuses everything."""
     assert f"good-{role}" not in answers
+
+
+@pytest.mark.parametrize("role", sorted(NULLS))
+def test_null_says_that_there_is_none(answers: dict[str, str], role: str) -> None:
+    assert answers.get(f"nulls-{role}") is None
 
 
 @pytest.mark.parametrize("role", sorted(FROM_FACTS))
