@@ -101,7 +101,7 @@ FITTING: dict[str, dict[str, Any]] = {
             {"name": "one", "tokens": [{"name": "ci"}]},
             {"name": "two", "tokens": [{"name": "ci"}]},
         ],
-        "grafana_oidc": OIDC | {"roles": {"Admin": ["ops", "7"], "Viewer": None}},
+        "grafana_oidc": OIDC | {"roles": {"Admin": ["ops", "7"], "Viewer": None}, "signout_redirect_url": ""},
         "grafana_extra_secrets": {"smtp": "SECRET$", "proxy.pem": "SECRET"},
         "grafana_datasources_extra": [
             {
