@@ -121,6 +121,7 @@ class Format:
     example: str
     whole: bool = False
     demands: bool = False  # an empty value is a problem, even where it is the default
+    meant: bool = False  # the example is what the refused value was to say
 
 
 def as_int(value: object) -> int | None:
@@ -457,6 +458,13 @@ def check_name_of_file(value: object) -> str | None:
     return "is not a name for a file (letters, digits, _ and -, starting with a letter or digit)"
 
 
+def check_flag(value: object) -> str | None:
+    """True or false, which roles ask for as it stands; a text is never false there."""
+    words = "is a text, which would count as true; write it without quotes, and behind -e as JSON"
+    means_false = isinstance(value, str) and value.strip().lower() in ("false", "no", "off", "n", "f", "0")
+    return words if means_false else None
+
+
 def check_not_empty(value: object) -> str | None:
     """Anything but nothing and blanks."""
     return None if as_name(value).strip() else "is empty, a name is needed"
@@ -580,6 +588,7 @@ FORMATS: dict[str, Format] = {
     "sha256": Format(check_sha256, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
     "time_of_day": Format(check_time_of_day, "'08:00'"),
     "time_zone": Format(check_time_zone, "Europe/Berlin"),
+    "flag": Format(check_flag, "false", meant=True),
     "not_empty": Format(check_not_empty, "production"),
     "ratio": Format(check_ratio, "0.9"),
     "share": Format(check_share, "0.9"),
@@ -778,6 +787,9 @@ def example_line(
     `options` holds the specifications along the path, the outermost first, one for every name in it.
     """
     option = options[-1]
+    meant = next((form for form in formats if form.meant and form.check(value) is not None), None)
+    if meant is not None:
+        return assignment(path, meant.example)
     named = [position for position, part in enumerate(path) if isinstance(part, str)]
     described = described_example(option, path)
     if described is not None:

@@ -29,6 +29,7 @@ GOOD: dict[str, list[object]] = {
     "sha256": ["a" * 64, "0123456789abcdefABCDEF" + "0" * 42],
     "time_of_day": ["00:00", "08:00", "23:59"],
     "time_zone": ["UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires", "Etc/GMT+5", "Local"],
+    "flag": [True, False, 0, 1, "true", "yes"],
     "not_empty": ["production", " a", 7, 0],
     "ratio": [0, 1, 0.5, "0.999"],
     "share": [0.5, "0.999", 1e-9],
@@ -290,6 +291,7 @@ BAD: dict[str, list[tuple[object, str]]] = {
             )
         )
     ],
+    "flag": [(text, "is a text, which would count as true") for text in ("false", "No", "OFF", "0", " f")],
     "not_empty": [("", "is empty"), (" \t", "is empty"), (None, "is empty"), ([], "is empty")],
     "ratio": [
         (-0.1, "out of range"),

@@ -727,6 +727,17 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
     # Prometheus would take a minute for it, which the alerts do not know.
     ("prometheus", {"prometheus_scrape_interval": None}, ["prometheus_scrape_interval: null", "scrape_interval: 15s"]),
     ("prometheus", {"prometheus_scrape_jobs": None}, ["prometheus_scrape_jobs: null", "prometheus_scrape_jobs: []"]),
+    # a text, as -e alertmanager_notify=false gives: everything went out, since it is not empty
+    *(
+        (role, {name: text}, [f"{name}: '{text}' is a text, which would count as true", f"{name}: false"])
+        for role, name, text in (
+            ("alertmanager", "alertmanager_notify", "false"),
+            ("alertmanager", "alertmanager_slack_enabled", "no"),
+            ("backend", "backend_faults_enabled", "False"),
+            ("heartbeat_receiver", "heartbeat_receiver_smtp_require_tls", "off"),
+            ("cadvisor", "cadvisor_docker_enabled", "0"),
+        )
+    ),
     # a list of which every entry was commented out
     (
         "heartbeat_receiver",
