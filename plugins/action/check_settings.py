@@ -958,6 +958,13 @@ class Checker:
             if found:
                 self.check_option([found[0]], [option], self.values[found[0]])
                 continue
+            if name in self.values and option.get("default") is not None and option.get("type") in ("list", "dict"):
+                empty = "[]" if option["type"] == "list" else "{}"
+                self.add(
+                    [name],
+                    f"null, as where every entry is commented out. Write {name}: {empty} for none, or delete the line",
+                )
+                continue
             # Null instead of a default that is empty is as empty; without any default null is a choice.
             demanded = option.get("default") is not None and any(form.demands for form in self.formats_of([name]))
             if option.get("required") or demanded:

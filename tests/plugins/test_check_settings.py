@@ -204,7 +204,14 @@ class Case:
 CASES = [
     Case("fine", ""),
     Case("strings", "{demo_port: '9100', demo_ratio: '0.25', demo_debug: 'yes', demo_size: 1G, demo_address: '::'}"),
-    Case("null", "{demo_port: null, demo_jobs: null, demo_account: {user: null}, demo_anything: [1, {a: 2}]}"),
+    Case("null", "{demo_port: null, demo_account: {user: null}, demo_anything: [1, {a: 2}]}"),
+    Case(
+        "null-list",
+        "{demo_jobs: null}",
+        [
+            "demo_jobs: null, as where every entry is commented out. Write demo_jobs: [] for none, or delete the line",
+        ],
+    ),
     Case("empty", "{demo_url: '', demo_channel: '', demo_recipients: []}"),
     Case("omitted", "{demo_port: '{{ omit }}'}"),
     Case("templates", "{demo_port: '{{ base + 1 }}', base: 9099, demo_labels: {zone: '{{ inventory_hostname }}'}}"),

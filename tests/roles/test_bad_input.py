@@ -739,10 +739,25 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
         )
     ),
     # a list of which every entry was commented out
+    ("prometheus", {"prometheus_extra_scrape_configs": None}, ["prometheus_extra_scrape_configs: null", "configs: []"]),
+    *(
+        ("alertmanager", {name: None}, [f"{name}: null", f"{name}: {empty}"])
+        for name, empty in (
+            ("alertmanager_extra_integrations", "{}"),
+            ("alertmanager_extra_receivers", "[]"),
+            ("alertmanager_extra_routes", "[]"),
+            ("alertmanager_extra_secrets", "{}"),
+            ("alertmanager_environments", "[]"),
+            ("alertmanager_teams", "[]"),
+            ("alertmanager_time_intervals", "[]"),
+            ("alertmanager_mute_times", "{}"),
+        )
+    ),
+    ("grafana", {"grafana_users": None}, ["grafana_users: null", "grafana_users: []"]),
     (
         "heartbeat_receiver",
         {"heartbeat_receiver_expected": None},
-        ["heartbeat_receiver_expected at least one name"],
+        ["heartbeat_receiver_expected: null"],
     ),
 ]
 
