@@ -190,10 +190,10 @@ def fitting_thresholds(
 
 
 def threshold_problems(
-    thresholds: Mapping[str, Any] | None,
+    thresholds: Mapping[str, Any],
     defaults: Mapping[str, Mapping[str, Any]],
     scrape_interval: str | None,
-    jobs: Sequence[Mapping[str, Any]] | None = (),
+    jobs: Sequence[Mapping[str, Any]] = (),
     backend_job: str = "",
 ) -> list[str]:
     """Return one line for each threshold that does not fit the interval of the scrapes, and for each null.
@@ -205,19 +205,9 @@ def threshold_problems(
         jobs: `prometheus_scrape_jobs`, of which some have an interval of their own.
         backend_job: name of the backend's job.
     """
-    settings = {
-        VARIABLE: (thresholds, "{}"),
-        # Prometheus would take a minute for it.
-        "prometheus_scrape_interval": (scrape_interval, "15s"),
-        "prometheus_scrape_jobs": (jobs, "[]"),
-    }
-    nulls = [
-        f"{name}: null is no value. Delete the line, or write {name}: {example}"
-        for name, (value, example) in settings.items()
-        if value is None
-    ]
-    if thresholds is None or scrape_interval is None or jobs is None:
-        return nulls
+    if scrape_interval is None:  # Prometheus would take a minute for it.
+        name = "prometheus_scrape_interval"
+        return [f"{name}: null is no value. Delete the line, or write {name}: 15s"]
     scrapes = Scrapes(scrape_interval, jobs, backend_job)
     fitted = fitting_thresholds(defaults, scrape_interval, jobs, backend_job)
     return [
