@@ -25,7 +25,8 @@ options:
     description:
       - Formats by setting, one or a list of them. A nested setting is written with dots, an element of a list as C([]).
       - Not applied to what is not set or null, nor to an empty value that is the default in the specification.
-      - V(not_placeholder) and V(not_placeholder_list) refuse such an empty default too, and null in its place.
+      - V(not_empty), V(not_placeholder) and V(not_placeholder_list) refuse such an empty default too, and null in
+        place of any default.
       - Applied to a list, a format for single values is applied to each element.
       - In what a specification leaves to others, a mapping or list without C(options), a format is applied where the
         key is there.
@@ -467,6 +468,8 @@ def check_flag(value: object) -> str | None:
 
 def check_not_empty(value: object) -> str | None:
     """Anything but nothing and blanks."""
+    if isinstance(value, (bool, float)):
+        return "is not a text to YAML; put it in quotes"
     return None if as_name(value).strip() else "is empty, a name is needed"
 
 
@@ -589,7 +592,7 @@ FORMATS: dict[str, Format] = {
     "time_of_day": Format(check_time_of_day, "'08:00'"),
     "time_zone": Format(check_time_zone, "Europe/Berlin"),
     "flag": Format(check_flag, "false", meant=True),
-    "not_empty": Format(check_not_empty, "production"),
+    "not_empty": Format(check_not_empty, "production", demands=True),
     "ratio": Format(check_ratio, "0.9"),
     "share": Format(check_share, "0.9"),
     "share_or_all": Format(check_share_or_all, "0.9"),

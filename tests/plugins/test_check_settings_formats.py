@@ -292,7 +292,13 @@ BAD: dict[str, list[tuple[object, str]]] = {
         )
     ],
     "flag": [(text, "is a text, which would count as true") for text in ("false", "No", "OFF", "0", " f")],
-    "not_empty": [("", "is empty"), (" \t", "is empty"), (None, "is empty"), ([], "is empty")],
+    "not_empty": [
+        ("", "is empty"),
+        (" \t", "is empty"),
+        (None, "is empty"),
+        ([], "is empty"),
+        *((value, "put it in quotes") for value in (1.5, True, False)),
+    ],
     "ratio": [
         (-0.1, "out of range"),
         (1.01, "out of range"),

@@ -122,6 +122,8 @@ FITTING: dict[str, dict[str, Any]] = {
         "alertmanager_mute_times": {"warning": ["nights"]},
         "alertmanager_cluster_peers": ["192.0.2.10:9094"],
     },
+    # A whole number is a name too.
+    "backend": {"backend_environment": 5},
     "heartbeat_receiver": {
         "heartbeat_receiver_interval_seconds": 30,
         "heartbeat_receiver_expected": [
@@ -727,6 +729,16 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
     # Prometheus would take a minute for it, which the alerts do not know.
     ("prometheus", {"prometheus_scrape_interval": None}, ["prometheus_scrape_interval: null", "scrape_interval: 15s"]),
     ("prometheus", {"prometheus_scrape_jobs": None}, ["prometheus_scrape_jobs: null", "prometheus_scrape_jobs: []"]),
+    # YAML's numbers, truth and nothing, where a name is asked for
+    *(
+        ("backend", {"backend_environment": value}, [f"backend_environment: {said}", "backend_environment: production"])
+        for value, said in (
+            (1.5, "1.5 is not a text to YAML; put it in quotes"),
+            (True, "true is not a text to YAML; put it in quotes"),
+            (None, "required, and not set"),
+            ({"ALLIN_PORT": 5}, '{"ALLIN_PORT": 5} is a mapping, not a text'),
+        )
+    ),
     # a text, as -e alertmanager_notify=false gives: everything went out, since it is not empty
     *(
         (role, {name: text}, [f"{name}: '{text}' is a text, which would count as true", f"{name}: false"])
