@@ -231,8 +231,8 @@ def check_time_of_day(value: object) -> str | None:
 
 
 def check_time_zone(value: object) -> str | None:
-    """Name of a time zone in the IANA's database, or what Alertmanager takes for the host's own."""
-    if value == "Local":
+    """Name of a time zone in the IANA's database, or what Alertmanager takes for the host's own or, empty, for UTC."""
+    if value in ("Local", ""):
         return None
     try:
         ZoneInfo(str(value))

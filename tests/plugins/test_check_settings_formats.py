@@ -28,7 +28,7 @@ GOOD: dict[str, list[object]] = {
     "version": ["1.2", "3.14.0", "0.60.5", "1.2.3.4"],
     "sha256": ["a" * 64, "0123456789abcdefABCDEF" + "0" * 42],
     "time_of_day": ["00:00", "08:00", "23:59"],
-    "time_zone": ["UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires", "Etc/GMT+5", "Local"],
+    "time_zone": ["UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires", "Etc/GMT+5", "Local", ""],
     "flag": [True, False, 0, 1, "true", "yes"],
     "not_empty": ["production", " a", 7, 0],
     "ratio": [0, 1, 0.5, "0.999"],
@@ -277,7 +277,7 @@ BAD: dict[str, list[tuple[object, str]]] = {
         *(
             (zone, "is not a time zone (region/city, or UTC)")
             for zone in (
-                "",
+                " ",
                 "Europe/Berln",
                 "europe/berlin",
                 "CEST",

@@ -1,4 +1,4 @@
-"""Quiet times and the daily mail, by the clock: a real Alertmanager with the role's configuration, as a minute ends."""
+"""Quiet times and the daily mail, by the clock of real Alertmanagers with the role's configuration."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.roles.messages import settings
 from tests.roles.rendering import render
-from tests.sinks.alertmanagers import running
+from tests.sinks.alertmanagers import SUITES, running
 from tests.sinks.conftest import Sink
 
 # So long before a minute is over an alert is told in any case: what has not come until then was held back.
@@ -79,5 +80,47 @@ def test_what_is_muted_waits_for_its_time_and_what_pages_does_not(tmp_path: Path
             time.sleep(3)
             assert sum("Note" in title for title in titles()) == 1
             assert sum("Ticket" in title for title in titles()) == 1
+    finally:
+        sink.stop()
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_an_empty_location_is_utc(tmp_path: Path, suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: a time zone that is refused, or means the host's own, where Alertmanager takes UTC."""
+    # Nine hours ahead of UTC. Where Go would look for it by name is another folder while Alertmanager runs here.
+    zone = tmp_path / "Tokyo"
+    zone.write_bytes(Path("/usr/share/zoneinfo/Asia/Tokyo").read_bytes())
+    monkeypatch.setenv("TZ", str(zone))
+    now = datetime.now(UTC)
+
+    def around(moment: datetime, location: str) -> dict[str, Any]:
+        """Return the three hours around a moment, without those of another day."""
+        start = "00:00" if moment.hour == 0 else f"{moment.hour - 1:02d}:00"
+        end = "24:00" if moment.hour >= 22 else f"{moment.hour + 2:02d}:00"
+        return {"times": [{"start_time": start, "end_time": end}], "location": location}
+
+    sink = Sink()
+    try:
+        there = now + timedelta(hours=9)
+        render(
+            tmp_path / "config",
+            **settings(tmp_path, sink),
+            alertmanager_time_intervals=[
+                {"name": "now", "time_intervals": [around(now, "")]},
+                {"name": "there", "time_intervals": [around(there, "")]},
+                {"name": "host", "time_intervals": [around(there, "Local")]},
+            ],
+            alertmanager_mute_times={"warning": ["now"], "info": ["there"]},
+            alertmanager_teams=[{"name": "a", "mute_times": {"warning": ["host"]}}],
+        )
+        with running(suite, tmp_path / "config/alertmanager.yml", tmp_path) as alertmanager:
+            alertmanager.wait_until_ready()
+            of_the_team = alert("Team", "warning")
+            of_the_team["labels"]["team"] = "a"
+            alertmanager.call("/api/v2/alerts", [alert("Ticket", "warning"), of_the_team, alert("Note", "info")])
+            sink.client.wait_for(lambda one: "Note" in one.title, BEFORE_SECONDS, "slack")
+            time.sleep(3)
+            titles = [one.title for one in sink.client.messages("slack")]
+            assert [title for title in titles if "Note" not in title] == [], alertmanager.log()
     finally:
         sink.stop()
