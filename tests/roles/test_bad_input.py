@@ -117,8 +117,10 @@ FITTING: dict[str, dict[str, Any]] = {
         "alertmanager_daily_mail_location": "Europe/Berlin",
         "alertmanager_environments": [{"name": "staging", "slack_channel": "#staging"}],
         "alertmanager_time_intervals": [
-            {"name": "nights", "time_intervals": [{"location": "Local"}, {"times": [], "location": "Asia/Kolkata"}]},
-            {"name": "of UTC", "time_intervals": [{"location": ""}]},
+            {
+                "name": "nights",
+                "time_intervals": [{"location": "Local"}, {"location": ""}, {"times": [], "location": "Asia/Kolkata"}],
+            },
         ],
         "alertmanager_mute_times": {"warning": ["nights"]},
         "alertmanager_cluster_peers": ["192.0.2.10:9094"],
