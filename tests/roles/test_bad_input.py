@@ -275,7 +275,18 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
         ["prometheus_external_labels.environment", "''"],
     ),
     ("prometheus", {"allin_environment": ""}, ["allin_environment is ''", "allin_environment: production"]),
-    ("alertmanager", {"allin_environment": None}, ["allin_environment", "allin_environment: production"]),
+    # As it was written: 0 was shown as ''.
+    *(
+        ("alertmanager", {"allin_environment": value}, [f"allin_environment is {shown}, no text", f"environment: {right}"])
+        for value, shown, right in (
+            (None, "null", "production"),
+            (False, "false", "production"),
+            ([], "[]", "production"),
+            (0, "0", "'0'"),
+            (5, "5", "'5'"),
+            (1.5, "1.5", "'1.5'"),
+        )
+    ),
     ("backend", {"backend_environment": ""}, ["backend_environment: ''", "backend_environment: production"]),
     # a time zone that there is not
     (
