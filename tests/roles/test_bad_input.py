@@ -277,8 +277,8 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("prometheus", {"allin_environment": ""}, ["allin_environment is ''", "allin_environment: production"]),
     # As it was written: 0 was shown as ''.
     *(
-        ("alertmanager", {"allin_environment": value}, [f"allin_environment is {shown}, no text", f"environment: {right}"])
-        for value, shown, right in (
+        ("alertmanager", {"allin_environment": value}, [f" is {said}, no text", f"environment: {right}"])
+        for value, said, right in (
             (None, "null", "production"),
             (False, "false", "production"),
             ([], "[]", "production"),
