@@ -25,8 +25,8 @@ options:
     description:
       - Formats by setting, one or a list of them. A nested setting is written with dots, an element of a list as C([]).
       - Not applied to what is not set or null, nor to an empty value that is the default in the specification.
-      - V(not_empty), V(not_placeholder) and V(not_placeholder_list) refuse such an empty default too, and null in
-        place of any default.
+      - V(not_empty), V(not_empty_list), V(not_placeholder) and V(not_placeholder_list) refuse such an empty default
+        too, and null in place of any default.
       - Applied to a list, a format for single values is applied to each element.
       - In what a specification leaves to others, a mapping or list without C(options), a format is applied where the
         key is there.
@@ -473,6 +473,11 @@ def check_not_empty(value: object) -> str | None:
     return None if as_name(value).strip() else "is empty, a name is needed"
 
 
+def check_not_empty_list(value: object) -> str | None:
+    """List, or mapping, of at least one."""
+    return None if isinstance(value, (list, Mapping)) and value else "has no entry, at least one is needed"
+
+
 PLACEHOLDER = re.compile(
     r"""
       (?:change|replace|fill|insert|put)[-_ ]?(?:me|this|it|with|here|in)(?![a-z])
@@ -593,6 +598,7 @@ FORMATS: dict[str, Format] = {
     "time_zone": Format(check_time_zone, "Europe/Berlin"),
     "flag": Format(check_flag, "false", meant=True),
     "not_empty": Format(check_not_empty, "production", demands=True),
+    "not_empty_list": Format(check_not_empty_list, "", whole=True, demands=True),
     "ratio": Format(check_ratio, "0.9"),
     "share": Format(check_share, "0.9"),
     "share_or_all": Format(check_share_or_all, "0.9"),
@@ -962,17 +968,21 @@ class Checker:
                 self.check_option([found[0]], [option], self.values[found[0]])
                 continue
             if name in self.values and option.get("default") is not None and option.get("type") in ("list", "dict"):
-                empty = "[]" if option["type"] == "list" else "{}"
-                self.add(
-                    [name],
-                    f"null, as where every entry is commented out. Write {name}: {empty} for none, or delete the line",
-                )
+                self.add([name], f"null, as where every entry is commented out. {self.instead_of_null(name, option)}")
                 continue
             # Null instead of a default that is empty is as empty; without any default null is a choice.
             demanded = option.get("default") is not None and any(form.demands for form in self.formats_of([name]))
             if option.get("required") or demanded:
                 self.add([name], NOT_SET, example_line([name], [option], None, self.formats_of([name])))
         self.check_with_core(failed)
+
+    def instead_of_null(self, name: str, option: Spec) -> str:
+        """Return a sentence that says what to write instead of a list or mapping that is null."""
+        formats = self.formats_of([name])
+        if any(form.demands for form in formats):
+            example = f"Write for example: {example_line([name], [option], None, formats)}"
+            return f"{example}, or delete the line" if option["default"] else example
+        return f"Write {name}: {'[]' if option['type'] == 'list' else '{}'} for none, or delete the line"
 
     def check_lengths(self, not_longer: Mapping[str, object]) -> None:
         """Find durations that are longer than another one. What is no duration is left to the formats."""

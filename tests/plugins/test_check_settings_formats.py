@@ -31,6 +31,7 @@ GOOD: dict[str, list[object]] = {
     "time_zone": ["UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires", "Etc/GMT+5", "Local", ""],
     "flag": [True, False, 0, 1, "true", "yes"],
     "not_empty": ["production", " a", 7, 0],
+    "not_empty_list": [["a"], [None], {"a": None}],
     "ratio": [0, 1, 0.5, "0.999"],
     "share": [0.5, "0.999", 1e-9],
     "share_or_all": [1, 0.5, "0.999", 1e-9],
@@ -299,6 +300,7 @@ BAD: dict[str, list[tuple[object, str]]] = {
         ([], "is empty"),
         *((value, "put it in quotes") for value in (1.5, True, False)),
     ],
+    "not_empty_list": [([], "no entry"), ({}, "no entry"), ("", "no entry"), ("a", "no entry"), (None, "no entry")],
     "ratio": [
         (-0.1, "out of range"),
         (1.01, "out of range"),

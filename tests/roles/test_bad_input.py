@@ -783,7 +783,17 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
     (
         "heartbeat_receiver",
         {"heartbeat_receiver_expected": None},
-        ["heartbeat_receiver_expected: null"],
+        ["heartbeat_receiver_expected: null", "[{name: production, limit_seconds: 300}], or delete the line"],
+    ),
+    (
+        "heartbeat_receiver",
+        {"heartbeat_receiver_expected": []},
+        ["heartbeat_receiver_expected: [] has no entry", "expected: [{name: production, limit_seconds: 300}]"],
+    ),
+    (
+        "alertmanager",
+        {"alertmanager_email_to": None},
+        ["alertmanager_email_to: null", "commented out. Write for example: alertmanager_email_to: [on-call@"],
     ),
 ]
 
