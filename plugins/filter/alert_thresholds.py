@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -58,16 +58,30 @@ EXCEPTIONS = {
 SCRAPES_IN_WINDOW = 4
 """A rate needs two samples, and is to stand a failed scrape."""
 SHORTEST_BRIDGE_MS = 60_000
+LOOKBACK_MS = 300_000
+"""After this time Prometheus forgets a sample."""
 BRIDGED = (
     *("high_cpu_usage", "high_memory_usage", "high_event_loop_lag", "high_open_file_descriptors", "cache_unavailable"),
     *("database_pool_exhausted", "oldest_due_post", "background_task_failing", "social_circuit_open"),
     *("social_rate_limit_running_out", "social_quota_used", "tokens_not_refreshed"),
 )
 """Alerts about gauges that are carried over failed scrapes."""
-OF_ANY_TARGET = ("inventory_target_missing", "target_", "scrape_", "host_down", "monitoring_restarting")
-OF_EXPORTERS = ("host_", "container_", "service_memory_", "prometheus_", "alertmanager_", "grafana_", "certificate_")
-"""What the keys of alerts begin with, that are about the targets of every job and about those of other jobs; the rest
-is about the backend's."""
+OF_JOBS = {
+    "scrape_samples_rejected": "prometheus",
+    **dict.fromkeys(("inventory_target_missing", "target_", "scrape_", "host_down", "monitoring_restarting"), "any"),
+    "host_": "node",
+    **dict.fromkeys(("container_", "service_memory_"), "cadvisor"),
+    "prometheus_": "prometheus",
+    "alertmanager_": "alertmanager",
+    "grafana_": "grafana",
+    "certificate_": "certificates",
+}
+"""What the keys of alerts begin with, and whose targets they are about; the first that fits counts, and the rest is
+about the backend's."""
+KNOWN_JOBS = ("prometheus", "node", "cadvisor")
+"""As the wiring names them; the names of the other jobs that we know are settings."""
+OF_ONE_JOB = ("alertmanager_down", "grafana_down")
+"""Alerts that ask for up of the job of this name; others ask for metrics."""
 
 UNITS_MS = {"y": 31_536_000_000, "w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 
@@ -131,23 +145,57 @@ class Scrapes:
     """How often targets are scraped: by default, and those of each job."""
 
     interval: str
-    jobs: Sequence[Mapping[str, Any]]
-    backend: str
+    jobs: Sequence[Mapping[str, Any]] = ()
+    extra: Sequence[Mapping[str, Any]] = ()
+    inventory: Sequence[Mapping[str, Any]] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, settings: Mapping[str, Any]) -> Scrapes:
+        """Return the scrapes that the role's settings give.
+
+        Args:
+            settings: C(interval), a Prometheus duration; C(jobs), `prometheus_scrape_jobs`; C(extra),
+                `prometheus_extra_scrape_configs`; C(inventory), `prometheus_inventory_targets`; C(names), of the jobs
+                that the rules tell apart. All but the first may be left out.
+        """
+        return cls(**settings)
 
     def of(self, alert: str) -> tuple[str, str]:
         """Return the interval that matters to an alert, and the setting that it comes from."""
         general = ("prometheus_scrape_interval", self.interval)
         own = {
-            job["name"]: (f"the scrape_interval of the job {job['name']}", job["scrape_interval"])
+            str(job["name"]): general
+            if job.get("scrape_interval") is None
+            else (f"the scrape_interval of the job {job['name']}", job["scrape_interval"])
             for job in self.jobs
-            if job.get("scrape_interval") is not None
         }
-        if alert.startswith(OF_ANY_TARGET):
-            found = [general, *own.values()]
+        about = next((job for start, job in OF_JOBS.items() if alert.startswith(start)), "backend")
+        if about == "any":
+            found = [general, *own.values(), *self.of_extra_jobs(alert)]
+        elif about == "backend" or alert in OF_ONE_JOB:
+            found = [own.get(self.names.get(about, ""), general)]
         else:
-            found = [general if alert.startswith(OF_EXPORTERS) else own.get(self.backend, general)]
+            # The rules ask for metrics, whichever job brings them: one whose name says nothing may be another such job.
+            others = {*KNOWN_JOBS, *self.names.values()} - {self.names.get(about, about)}
+            found = [setting for name, setting in own.items() if name not in others] or [general]
         setting, interval = max(found, key=lambda one: milliseconds(one[1]))
         return interval, setting
+
+    def of_extra_jobs(self, alert: str) -> list[tuple[str, str]]:
+        """Return the settings and intervals of extra jobs that matter to an alert about the targets of any job."""
+        expected = {entry["job"] for entry in self.inventory}
+        return [
+            (f"the scrape_interval of the job {name} in prometheus_extra_scrape_configs", interval)
+            for job in self.extra
+            if (name := job.get("job_name")) and (interval := job.get("scrape_interval")) is not None
+            if (
+                name in expected
+                if alert == "inventory_target_missing"
+                # A host is down when the targets of several jobs are; those that are scraped more often say how long.
+                else alert != "host_down" and milliseconds(interval) < LOOKBACK_MS
+            )
+        ]
 
     def bridge(self) -> int:
         """Return how long a gauge of the backend is carried over failed scrapes, in milliseconds."""
@@ -170,19 +218,16 @@ def fitting(value: object, least: int) -> Any:
     return duration_of(least) if 0 < length < least else value
 
 
-def gauge_bridge(scrape_interval: str, jobs: Sequence[Mapping[str, Any]], backend_job: str) -> str:
+def gauge_bridge(settings: Mapping[str, Any]) -> str:
     """Return how long a gauge of the backend is carried over failed scrapes."""
-    return duration_of(Scrapes(scrape_interval, jobs, backend_job).bridge())
+    return duration_of(Scrapes.read(settings).bridge())
 
 
 def fitting_thresholds(
-    defaults: Mapping[str, Mapping[str, Any]],
-    scrape_interval: str,
-    jobs: Sequence[Mapping[str, Any]] = (),
-    backend_job: str = "",
+    defaults: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """Return the defaults, each window and each "for" as long as the scrapes of the alert's targets need it."""
-    scrapes = Scrapes(scrape_interval, jobs, backend_job)
+    scrapes = Scrapes.read(settings)
     return {
         alert: {key: fitting(value, scrapes.least(alert, key)) for key, value in options.items()}
         for alert, options in defaults.items()
@@ -190,26 +235,20 @@ def fitting_thresholds(
 
 
 def threshold_problems(
-    thresholds: Mapping[str, Any],
-    defaults: Mapping[str, Mapping[str, Any]],
-    scrape_interval: str | None,
-    jobs: Sequence[Mapping[str, Any]] = (),
-    backend_job: str = "",
+    thresholds: Mapping[str, Any], defaults: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any]
 ) -> list[str]:
     """Return one line for each threshold that does not fit the interval of the scrapes, and for each null.
 
     Args:
         thresholds: what the user has set; each value that is there was checked before.
         defaults: alert -> key -> value.
-        scrape_interval: a Prometheus duration.
-        jobs: `prometheus_scrape_jobs`, of which some have an interval of their own.
-        backend_job: name of the backend's job.
+        settings: how often targets are scraped, see `Scrapes.read`.
     """
-    if scrape_interval is None:  # Prometheus would take a minute for it.
+    if settings["interval"] is None:  # Prometheus would take a minute for it.
         name = "prometheus_scrape_interval"
         return [f"{name}: null is no value. Delete the line, or write {name}: 15s"]
-    scrapes = Scrapes(scrape_interval, jobs, backend_job)
-    fitted = fitting_thresholds(defaults, scrape_interval, jobs, backend_job)
+    scrapes = Scrapes.read(settings)
+    fitted = fitting_thresholds(defaults, settings)
     return [
         line for alert, options in thresholds.items() for line in problems_of(alert, options, fitted[alert], scrapes)
     ]

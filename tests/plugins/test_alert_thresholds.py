@@ -46,14 +46,20 @@ def test_durations_of_several_units_are_read() -> None:
     assert plugin.milliseconds(0) == 0
 
 
+def scrapes(interval: str | None = "15s", *jobs: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """What the role says of its scrapes."""
+    names = {"backend": "backend", "alertmanager": "alerts", "grafana": "graphs"}
+    return {"interval": interval, "jobs": jobs, "names": names, **more}
+
+
 def test_the_defaults_in_force_fit_the_default_interval() -> None:
     """Prevents: a role that refuses its own defaults."""
-    assert plugin.threshold_problems(DEFAULTS, DEFAULTS, "15s") == []
+    assert plugin.threshold_problems(DEFAULTS, DEFAULTS, scrapes()) == []
 
 
 def test_each_problem_is_a_line_of_its_own() -> None:
     thresholds = {"high_error_rate": {"window": "59s", "ratio": None}, "target_down": None}
-    window, ratio, alert = plugin.threshold_problems(thresholds, DEFAULTS, "15s")
+    window, ratio, alert = plugin.threshold_problems(thresholds, DEFAULTS, scrapes())
     assert window == (
         "prometheus_alert_thresholds.high_error_rate.window: '59s' is too short, it must have room for 4 scrapes. "
         "Make it at least 1m, or lower prometheus_scrape_interval (15s). Write for example: "
@@ -64,15 +70,15 @@ def test_each_problem_is_a_line_of_its_own() -> None:
 
 
 def test_an_example_fits_the_interval_too() -> None:
-    (line,) = plugin.threshold_problems({"high_error_rate": {"window": "5m"}}, DEFAULTS, "2m")
+    (line,) = plugin.threshold_problems({"high_error_rate": {"window": "5m"}}, DEFAULTS, scrapes("2m"))
     assert line.endswith("prometheus_alert_thresholds: {high_error_rate: {window: 8m}}")
 
 
 @pytest.mark.parametrize("interval", ["1ms", "15s", "30s", "2m"])
 def test_the_times_that_grow_with_the_interval_fit_it(interval: str) -> None:
     """Prevents: a role that refuses what it made of its own defaults."""
-    grown = plugin.fitting_thresholds(DEFAULTS, interval)
-    assert plugin.threshold_problems(grown, DEFAULTS, interval) == []
+    grown = plugin.fitting_thresholds(DEFAULTS, scrapes(interval))
+    assert plugin.threshold_problems(grown, DEFAULTS, scrapes(interval)) == []
 
 
 @pytest.mark.parametrize(
@@ -91,7 +97,7 @@ def test_the_interval_of_a_job_counts_for_alerts_about_it(alert: str, backends: 
     defaults = {**DEFAULTS, "inventory_target_missing": {"for": "15s"}}
 
     def grown(*jobs: dict[str, str]) -> Any:
-        return plugin.fitting_thresholds(defaults, "15s", jobs, "backend")[alert]["for"]
+        return plugin.fitting_thresholds(defaults, scrapes("15s", *jobs))[alert]["for"]
 
     assert grown({"name": "backend", "scrape_interval": "1m"}, {"name": "node"}) == backends
     assert grown({"name": "backend"}, {"name": "old backend", "scrape_interval": "90s"}) == others
@@ -99,9 +105,70 @@ def test_the_interval_of_a_job_counts_for_alerts_about_it(alert: str, backends: 
 
 
 def test_the_backends_own_interval_counts_for_its_alerts_where_it_is_shorter() -> None:
-    jobs = [{"name": "backend", "scrape_interval": "15s"}]
-    grown = plugin.fitting_thresholds(DEFAULTS, "1m", jobs, "backend")
+    settings = scrapes("1m", {"name": "backend", "scrape_interval": "15s"})
+    grown = plugin.fitting_thresholds(DEFAULTS, settings)
     assert grown["backend_down"] == {"for": "15s"}
     assert grown["high_error_rate"]["window"] == "5m"
-    assert plugin.gauge_bridge("1m", jobs, "backend") == "1m"
-    assert plugin.gauge_bridge("1m", jobs, "another") == "4m"
+    assert plugin.gauge_bridge(settings) == "1m"
+    assert plugin.gauge_bridge({**settings, "names": {"backend": "another"}}) == "4m"
+
+
+@pytest.mark.parametrize(
+    ("alert", "key", "subject"),
+    [
+        ("host_oom_kill", "window", "node"),
+        ("host_unit_failed", "for", "node"),
+        ("container_absent", "window", "cadvisor"),
+        ("service_memory_near_limit", "for", "cadvisor"),
+        ("prometheus_notifications_failing", "window", "prometheus"),
+        ("scrape_samples_rejected", "window", "prometheus"),
+        ("alertmanager_down", "for", "alerts"),
+        ("alertmanager_notifications_failing", "window", "alerts"),
+        ("grafana_down", "for", "graphs"),
+        ("grafana_errors", "window", "graphs"),
+        ("certificate_expiry", "for", "an exporter"),
+    ],
+)
+def test_the_interval_of_each_job_counts_for_the_alerts_about_its_targets(alert: str, key: str, subject: str) -> None:
+    """Prevents: alerts whose windows have no room for the scrapes of their job, and alerts that wait for another's."""
+    names = ("backend", "prometheus", "node", "cadvisor", "alerts", "graphs", "an exporter")
+    counting = [
+        name
+        for name in names
+        if plugin.threshold_problems(
+            {alert: {key: "1m"}}, DEFAULTS, scrapes("15s", {"name": name, "scrape_interval": "2m"})
+        )
+    ]
+    # A metric may come from any job; up{job="..."} may not.
+    others = set() if alert.endswith("_down") else {"an exporter"}
+    assert set(counting) == {subject, *others}
+
+
+def test_the_interval_of_a_job_is_named_with_what_is_too_short_for_it() -> None:
+    settings = scrapes("15s", {"name": "node", "scrape_interval": "2m"})
+    (line,) = plugin.threshold_problems({"host_cpu_saturated": {"window": "1m"}}, DEFAULTS, settings)
+    assert line == (
+        "prometheus_alert_thresholds.host_cpu_saturated.window: '1m' is too short, it must have room for 4 scrapes. "
+        "Make it at least 8m, or lower the scrape_interval of the job node (2m). Write for example: "
+        "prometheus_alert_thresholds: {host_cpu_saturated: {window: 8m}}"
+    )
+
+
+def test_the_interval_of_an_extra_job_counts_for_the_alerts_that_look_at_every_target() -> None:
+    extra = [{"job_name": "probes", "scrape_interval": "4m"}, {"job_name": "usual"}, {"scrape_interval": "4m"}]
+    defaults = {**DEFAULTS, "inventory_target_missing": {"for": "15s"}}
+    grown = plugin.fitting_thresholds(defaults, scrapes("15s", extra=extra))
+    changed = {alert for alert, options in grown.items() if options != defaults[alert]}
+    assert not changed  # four minutes fit every default
+    own = {alert: {"for": "1m"} for alert in ("target_down", "host_down", "backend_down", "host_unit_failed")}
+    (line,) = plugin.threshold_problems(own, defaults, scrapes("15s", extra=extra))
+    assert "target_down.for: '1m' is too short" in line
+    assert "lower the scrape_interval of the job probes in prometheus_extra_scrape_configs (4m)" in line
+
+
+def test_a_new_target_of_an_extra_job_is_awaited_where_the_inventory_names_it() -> None:
+    extra = [{"job_name": "probes", "scrape_interval": "10m"}]
+    defaults = {"inventory_target_missing": {"for": "15s"}}
+    expected = scrapes("15s", extra=extra, inventory=[{"job": "probes", "targets": []}])
+    assert plugin.fitting_thresholds(defaults, expected) == {"inventory_target_missing": {"for": "10m"}}
+    assert plugin.fitting_thresholds(defaults, scrapes("15s", extra=extra)) == defaults

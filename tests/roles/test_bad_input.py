@@ -440,6 +440,11 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
         {"prometheus_scrape_jobs": [{"name": "x", "targets": [], "scrape_interval": "150s"}]},
         ["prometheus_scrape_jobs[0].scrape_interval: '150s' is too long", "at most 2m"],
     ),
+    (
+        "prometheus",
+        {"prometheus_extra_scrape_configs": [{"job_name": "x", "scrape_interval": 300}]},
+        ["prometheus_extra_scrape_configs[0].scrape_interval: 300 is not a duration", "scrape_interval: 30s"],
+    ),
     # rule files that nobody would miss until they were needed
     (
         "prometheus",
@@ -725,6 +730,16 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
             (
                 *("target_down", "for", "30s", "'30s'", ["at least 1m", "the scrape_interval of the job x (1m)"]),
                 {"prometheus_scrape_jobs": [{"name": "x", "targets": [], "scrape_interval": "1m"}]},
+            ),
+            (
+                *("host_oom_kill", "window", "1m", "'1m'"),
+                ["at least 8m", "the scrape_interval of the job node (2m)", "{host_oom_kill: {window: 10m}}"],
+                {"prometheus_scrape_jobs": [{"name": "node", "targets": [], "scrape_interval": "2m"}]},
+            ),
+            (
+                *("target_down", "for", "1m", "'1m'"),
+                ["at least 4m", "the scrape_interval of the job x in prometheus_extra_scrape_configs (4m)"],
+                {"prometheus_extra_scrape_configs": [{"job_name": "x", "scrape_interval": "4m"}]},
             ),
             ("latency_budget_burn", "fast_page_burn", 0, "0", ["above 0", "{fast_page_burn: 14.4}"], {}),
             ("slow_response_time", "warning_seconds", -1, "-1", ["above 0", "{warning_seconds: 0.5}"], {}),

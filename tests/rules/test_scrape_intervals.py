@@ -62,6 +62,41 @@ def test_alerts_fit_the_interval_of_the_scrapes(interval: int, tmp_path: Path) -
         assert run.returncode == 0, f"{release}: {run.stdout}{run.stderr}"
 
 
+GROWING = " ".join("stale" if scrape % 5 == 4 else str(100 * scrape) for scrape in range(25))
+STANDING = "7x3 stale " * 5
+# What makes each alert fire, with every fifth scrape failing.
+RARE_AND_FAILING = {
+    "HostCpuSaturated": {'node_cpu_seconds_total{job="node", instance="a", cpu="0", mode="idle"}': STANDING},
+    "ContainerCpuThrottled": {
+        f'container_cpu_cfs_{name}_total{{job="cadvisor", instance="a", name="web"}}': GROWING
+        for name in ("throttled_periods", "periods")
+    },
+    "GrafanaErrors": {
+        'grafana_http_request_duration_seconds_count{job="grafana", instance="a", status_code="500"}': GROWING
+    },
+    "PrometheusNotificationsFailing": {
+        'prometheus_notifications_errors_total{job="prometheus", instance="a", alertmanager="b"}': GROWING
+    },
+}
+
+
+def test_windows_fit_the_intervals_of_the_jobs_that_they_look_at(tmp_path: Path) -> None:
+    """Prevents: alerts that never fire, since their windows have fewer than two samples after each failed scrape."""
+    often: list[dict[str, Any]] = [{"name": name, "targets": []} for name in ("backend-api-dev", "alertmanager")]
+    rare: list[dict[str, Any]] = [
+        {"name": name, "targets": [], "scrape_interval": "2m"} for name in ("node", "cadvisor", "grafana", "prometheus")
+    ]
+    rules = render(tmp_path / "rendered", prometheus_scrape_jobs=[*often, *rare])
+    tests = [case(120, series, (alert, 40 * 60, 1)) for alert, series in RARE_AND_FAILING.items()]
+    cases = tmp_path / "cases"
+    cases.mkdir()
+    (cases / "rare.yml").write_text(yaml.safe_dump({"evaluation_interval": "15s", "tests": tests}))
+    write_cases(tmp_path / "ready", rules, cases)
+    for release in SUITES:
+        run = run_promtool(release, "test", "rules", tmp_path / "ready" / "rare.yml")
+        assert run.returncode == 0, f"{release}: {run.stdout}{run.stderr}"
+
+
 def test_each_alert_over_a_bridge_waits_longer_than_it(tmp_path: Path) -> None:
     """Prevents: an alert whose gauges are carried over gaps, that the last sample of an instance that is gone fires."""
     rules = render(tmp_path / "rendered", prometheus_scrape_interval="37s")
