@@ -96,6 +96,7 @@ from urllib.parse import urlsplit
 
 from ansible import constants
 from ansible.errors import AnsibleActionFail
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.module_utils.urls import open_url
 from ansible.plugins.action import ActionBase
 
@@ -669,7 +670,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "folder": settings.get("artifacts_dir", ""),
                 "mirror": settings.get("artifact_mirror_url", ""),
                 "downloads": settings.get("artifacts_download_dir", DEFAULT_DOWNLOADS),
-                "optional": bool(settings.get(f"{role}_optional", False)),
+                "optional": boolean(settings.get(f"{role}_optional", False), strict=False),
             }
             if method == "archive":
                 facts = known.get("ansible_facts") or {}

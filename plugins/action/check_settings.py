@@ -27,6 +27,7 @@ options:
       - Not applied to what is not set or null, nor to an empty value that is the default in the specification.
       - V(not_empty), V(not_empty_list), V(not_placeholder) and V(not_placeholder_list) refuse such an empty default
         too, and null in place of any default.
+      - V(flag) is applied to every setting of the type bool, without being named here.
       - Applied to a list, a format for single values is applied to each element.
       - In what a specification leaves to others, a mapping or list without C(options), a format is applied where the
         key is there.
@@ -460,8 +461,8 @@ def check_name_of_file(value: object) -> str | None:
 
 
 def check_flag(value: object) -> str | None:
-    """True or false, which roles ask for as it stands; a text is never false there."""
-    words = "is a text, which would count as true; write it without quotes, and behind -e as JSON"
+    """True or false, which roles may ask for as it stands; a text is never false there."""
+    words = "is a text, which may count as true; write it without quotes, and behind -e as JSON"
     means_false = isinstance(value, str) and value.strip().lower() in ("false", "no", "off", "n", "f", "0")
     return words if means_false else None
 
@@ -861,7 +862,7 @@ class Checker:
         option = options[-1]
         kind = option.get("type") or "str"
         shown = self.shown(path, options, value)
-        formats = self.formats_of(path)
+        formats = [*self.formats_of(path), *([FORMATS["flag"]] if kind == "bool" else [])]
         wrong = wrong_kind(kind, value)
         if wrong is not None:
             if not isinstance(value, (list, dict)):

@@ -71,6 +71,7 @@ argument_specs:
         default: {}
         options:
           user: {type: str}
+          checked: {type: bool}
           password: {type: str, no_log: true}
           keys: {type: dict, no_log: true, options: {first: {type: int}}}
       demo_tls:
@@ -236,6 +237,16 @@ CASES = [
             "demo_retention: '15 days' is not a duration (a number and a unit: ms, s, m, h, d, w, y; units may be "
             "joined from large to small). Write for example: demo_retention: 30d",
             "demo_method: 'deb' is not one of: archive, package. Write for example: demo_method: archive",
+        ],
+    ),
+    Case(
+        "texts-for-false",
+        "{demo_debug: 'False', demo_account: {checked: ' no'}}",
+        [
+            "demo_debug: 'False' is a text, which may count as true; write it without quotes, and behind -e as JSON. "
+            "Write for example: demo_debug: false",
+            "demo_account.checked: ' no' is a text, which may count as true; write it without quotes, and behind -e as "
+            "JSON. Write for example: demo_account: {checked: false}",
         ],
     ),
     Case(

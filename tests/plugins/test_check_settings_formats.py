@@ -292,7 +292,7 @@ BAD: dict[str, list[tuple[object, str]]] = {
             )
         )
     ],
-    "flag": [(text, "is a text, which would count as true") for text in ("false", "No", "OFF", "0", " f")],
+    "flag": [(text, "is a text, which may count as true") for text in ("false", "No", "OFF", "0", " f")],
     "not_empty": [
         ("", "is empty"),
         (" \t", "is empty"),

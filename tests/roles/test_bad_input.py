@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,15 @@ OIDC = {
     "token_url": "https://id.test/token",
     "api_url": "https://id.test/userinfo",
 }
+
+# Every switch of the roles that the preflight checks.
+SWITCHES = [
+    (role.parent.parent.name, name)
+    for role in sorted(ROOT.glob("roles/*/meta/argument_specs.yml"))
+    if f"name: {role.parent.parent.name}\n" in (ROOT / "playbooks/preflight.yml").read_text()
+    for name, option in yaml.safe_load(role.read_text())["argument_specs"]["main"]["options"].items()
+    if option["type"] == "bool"
+]
 
 PLATFORM = {"client_id": "SECRET-id", "client_secret": "SECRET"}
 
@@ -770,14 +780,8 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
     ),
     # a text, as -e alertmanager_notify=false gives: everything went out, since it is not empty
     *(
-        (role, {name: text}, [f"{name}: '{text}' is a text, which would count as true", f"{name}: false"])
-        for role, name, text in (
-            ("alertmanager", "alertmanager_notify", "false"),
-            ("alertmanager", "alertmanager_slack_enabled", "no"),
-            ("backend", "backend_faults_enabled", "False"),
-            ("heartbeat_receiver", "heartbeat_receiver_smtp_require_tls", "off"),
-            ("cadvisor", "cadvisor_docker_enabled", "0"),
-        )
+        (role, {name: text}, [f"{name}: '{text}' is a text, which may count as true", f"{name}: false"])
+        for (role, name), text in zip(SWITCHES, cycle(("false", "no", "False", "off", "0")), strict=False)
     ),
     # a list of which every entry was commented out
     ("prometheus", {"prometheus_extra_scrape_configs": None}, ["prometheus_extra_scrape_configs: null", "configs: []"]),
@@ -905,3 +909,19 @@ def test_notify_false_needs_no_receiver(tmp_path: Path) -> None:
         run = subprocess.run(example, cwd=ROOT, check=False, capture_output=True, text=True)
         assert run.returncode != 0
         assert name in run.stdout + run.stderr
+
+
+def test_the_check_of_data_sources_refuses_a_text_for_false(tmp_path: Path) -> None:
+    """It runs before the other settings of its role are known, so it looks at its switch itself."""
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "tasks": [{"ansible.builtin.import_role": {"name": "verify", "tasks_from": "datasources"}}],
+    }
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
+    settings = {f"verify_grafana_{name}": "http://192.0.2.99" for name in ("url", "user", "password")}
+    options = ["-e", json.dumps(settings), "-e", "verify_grafana_validate_certs=false"]
+    command = ["ansible-playbook", "-i", "localhost,", str(tmp_path / "play.yml"), *options]
+    run = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert run.returncode != 0
+    assert "verify_grafana_validate_certs: 'false' is a text" in run.stdout + run.stderr

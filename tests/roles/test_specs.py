@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from plugins.action.check_settings import Checker
 
 ROLES = sorted(path.parent.parent for path in Path(__file__).parents[2].glob("roles/*/meta/argument_specs.yml"))
 UNSET = object()
@@ -73,6 +76,36 @@ def test_every_checked_format_belongs_to_an_option(role: Path) -> None:
     # Every port is checked: no type can say 1 to 65535.
     ports = {name for name, spec in options(role).items() if name.endswith("_port") and spec["type"] == "int"}
     assert ports <= named
+
+
+def switches(options: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Yield every option that is true or false, however deep: its path, and what an inventory has with "no" there."""
+    for name, spec in options.items():
+        if spec["type"] == "bool":
+            yield ".".join((*path, name)), {name: "no"}
+        for place, value in switches(spec.get("options", {}), (*path, name)):
+            yield place, {name: [value] if spec["type"] == "list" else value}
+
+
+# managed_service is told by its callers, in variables of theirs.
+SWITCHES = [
+    pytest.param(role, place, value, id=place)
+    for role in ROLES
+    if role.name != "managed_service"
+    for entry in load(role / "meta/argument_specs.yml")["argument_specs"].values()
+    for place, value in switches(entry["options"])
+]
+
+
+@pytest.mark.parametrize(("role", "place", "value"), SWITCHES)
+def test_a_text_that_means_false_is_refused_for_every_switch(role: Path, place: str, value: dict[str, Any]) -> None:
+    """Prevents: a switch that -e name=false leaves on, since a text that is not empty counts as true."""
+    assert f"check_settings:\n    role: {role.name}\n" in (role / "tasks/check.yml").read_text()
+    spec = load(role / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    checker = Checker(role.name, spec, {}, values=value)
+    checker.check_role(())
+    said = [line.replace("[0]", "") for _, line in checker.problems]
+    assert any(line.startswith(f"{place}: 'no' is a text, which may count as true") for line in said), said
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)

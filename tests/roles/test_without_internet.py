@@ -231,6 +231,10 @@ def test_where_it_is_optional_the_hosts_go_without(estate: Estate, upstream: str
     assert "404 File not found" in last
     assert "PLAY RECAP" not in last
     assert "changed=0" in done.stdout
+    # A text, as behind -e; verify.yml asks before the settings are checked.
+    done = estate.run(playbook, "-e", "prometheus_optional=false", artifact_mirror_url=upstream)
+    assert done.returncode != 0
+    assert "NOT DEPLOYED" not in done.stdout
 
 
 def tiny(estate: Estate) -> tuple[Path, Path, dict[str, Any]]:
