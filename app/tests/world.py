@@ -18,7 +18,7 @@ from allin_backend.database.oauth_states import OAuthStateStore
 from allin_backend.database.users import UserStore
 from allin_backend.metrics import contract
 from allin_backend.metrics.work import WorkMetrics
-from allin_backend.platforms.client import PlatformClient
+from allin_backend.platforms.client import EXTENSION, Exchange, PlatformClient
 from allin_backend.platforms.oauth import OAuthService
 from allin_backend.platforms.registry import ADAPTERS, Platforms
 from allin_backend.platforms.service import PlatformService
@@ -33,10 +33,14 @@ GATEWAY = "http://simulator.example.com"
 
 
 class Remote(httpx2.AsyncBaseTransport):
-    """The simulator in this process. ``before`` is called first for each request, and may answer it instead."""
+    """The simulator in this process. ``before`` is called first for each request, and may answer it instead.
+
+    A request that is never answered costs its time-out on the virtual clock, and none of the machine's time.
+    """
 
     def __init__(self, time: VirtualTime, token_seconds: float) -> None:
-        settings = SimulatorSettings(token_seconds=token_seconds)
+        self._time = time
+        settings = SimulatorSettings(token_seconds=token_seconds, hang_seconds=0)
         application = create_simulator(settings, clock=time.clock.wall, sleep=time.clock.sleep)
         self._inner = httpx2.ASGITransport(application)
         self.requests: list[httpx2.Request] = []
@@ -46,7 +50,14 @@ class Remote(httpx2.AsyncBaseTransport):
         self.requests.append(request)
         if self.before is not None and (answer := await self.before(request)) is not None:
             return answer
-        return await self._inner.handle_async_request(request)
+        begun = self._time.passed
+        try:
+            return await self._inner.handle_async_request(request)
+        except httpx2.ReadTimeout:
+            exchange: Exchange = request.extensions[EXTENSION]
+            # Requests wait side by side: what others have waited since counts for this one too.
+            self._time.advance(max(0.0, begun + exchange.timeout - self._time.passed))
+            raise
 
     def count(self, path: str) -> int:
         return sum(request.url.path.endswith(path) for request in self.requests)
