@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from prometheus_client import CollectorRegistry
 from sqlalchemy.engine import URL, make_url
 from starlette.applications import Starlette
@@ -19,6 +21,13 @@ from services import PostgreSQL
 from support import database_url, make_database, make_settings, sign_up
 
 __all__ = ["redis_server"]
+
+# The same examples on every machine, however slow it is: a verdict is about the change that is tested. For other
+# examples each time: pytest --hypothesis-profile=default.
+hypothesis_settings.register_profile(
+    "steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("steady")
 
 
 @pytest.fixture

@@ -28,8 +28,8 @@ from allin_backend.database.migrate import migrate
 from allin_backend.settings import Settings, load
 
 SOURCE: Final = Path(__file__).parent.parent / "src"
-DEADLINE: Final = 30.0
-"""Seconds after which a test that waits for something fails."""
+DEADLINE: Final = 120.0
+"""Seconds after which a test that waits for something fails. Long, as machines are shared and slow at times."""
 PASSWORD: Final = "correct horse battery staple"
 
 

@@ -362,10 +362,10 @@ def test_every_kind_of_statement_is_slow(site: Site, tmp_path: Path, monkeypatch
 
 def test_slow_statement_can_be_called_off(site: Site, tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with engine_of(site, tmp_path) as engine:
+        async with engine_of(site, tmp_path) as engine, engine.connect() as connection:
             site.inject("slow-db", seconds=30)
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.05), engine.connect() as connection:
+                async with asyncio.timeout(0.5):
                     await connection.execute(text("SELECT 1"))
 
     asyncio.run(scenario())

@@ -259,7 +259,7 @@ def test_table_that_stays_locked_does_not_hold_up_everybody(
         async with engine.connect() as connection:
             await connection.exec_driver_sql("SELECT * FROM users")  # keeps the table as it is until the end
             with pytest.raises(DatabaseUnavailableError, match="lock timeout"):
-                await asyncio.wait_for(module.migrate(url, timeout=0.2), DEADLINE)
+                await asyncio.wait_for(module.migrate(url, timeout=2), DEADLINE)
         await engine.dispose()
 
     asyncio.run(scenario())

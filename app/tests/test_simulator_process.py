@@ -52,7 +52,7 @@ def test_faults_on_real_connections(tmp_path: Path) -> None:
 
         client.put("/control/platforms/facebook", json={"timeout_ratio": 1}).raise_for_status()
         with pytest.raises(httpx2.ReadTimeout):
-            client.get("/facebook/me", timeout=0.2)
+            client.get("/facebook/me", timeout=httpx2.Timeout(DEADLINE, read=0.2))
 
         client.put("/control/platforms/facebook", json={}).raise_for_status()
         assert client.get("/facebook/me").status_code == 401
