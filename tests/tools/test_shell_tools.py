@@ -168,3 +168,48 @@ esac"""
     assert result.returncode == 0, result.stdout
     assert "the container allin-faults runs on it" in result.stdout
     assert (tmp_path / "removed").read_text(encoding="utf-8") == "image rm --force sha256:unused\n"
+
+
+@pytest.fixture
+def tested(tmp_path: Path) -> Path:
+    """Return a tiny repository whose `make` does what a file says, for `tools/test.sh`."""
+    for name, body in {
+        "tools/check_machine.py": "exit 0",
+        "molecule/grafana/run.sh": "echo 'LEFT OUT: Grafana'",
+        "molecule/containers/run.sh": "exit 0",
+        "bin/make": '. "$(dirname "$0")/layer"',
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/bash\n{body}\n", encoding="utf-8")
+        path.chmod(0o755)
+    shutil.copy(REPOSITORY / "tools" / "test.sh", tmp_path / "tools")
+    return tmp_path
+
+
+def run_layers(clone: Path, layer: str) -> tuple[int, list[str]]:
+    """Run all layers, each as the commands of `layer` do it; return the exit code and the closing lines."""
+    (clone / "bin" / "layer").write_text(layer, encoding="utf-8")
+    result = call(clone / "tools" / "test.sh", PATH=f"{clone / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    return result.returncode, result.stdout.split("######## make test\n")[1].splitlines()
+
+
+def test_the_last_lines_of_a_failed_run_say_which_tests_failed(tested: Path) -> None:
+    code, lines = run_layers(
+        tested, 'if [[ $2 == app ]]; then echo "FAILED tests/test_x.py::test_y - because"; echo more; exit 2; fi'
+    )
+    assert code == 1
+    assert lines[-3:] == ["== why app failed:", "FAILED tests/test_x.py::test_y - because", "4 passed, 1 failed"]
+
+
+def test_the_last_lines_of_a_failed_run_show_its_end_where_no_test_is_named(tested: Path) -> None:
+    code, lines = run_layers(tested, 'if [[ $2 == lint ]]; then seq 20; echo "line is too long" >&2; exit 1; fi')
+    assert code == 1
+    assert lines[-3:] == ["20", "line is too long", "4 passed, 1 failed"]
+    assert "13" not in lines
+
+
+def test_a_run_without_a_failure_explains_none(tested: Path) -> None:
+    code, lines = run_layers(tested, "echo 'FAILED is a word that a log may contain'")
+    assert code == 0
+    assert not [line for line in lines if "FAILED" in line or "why" in line]
