@@ -60,6 +60,11 @@ SCRAPES_IN_WINDOW = 4
 SHORTEST_BRIDGE_MS = 60_000
 LOOKBACK_MS = 300_000
 """After this time Prometheus forgets a sample."""
+LONGEST_INTERVAL_MS = 120_000
+"""Of jobs that alerts are about."""
+SHORTEST_MEMORY_MS = 3_600_000
+"""How long the latest probe of a certificate stands for those that fail, at least."""
+EXTRA = "prometheus_extra_scrape_configs"
 BRIDGED = (
     *("high_cpu_usage", "high_memory_usage", "high_event_loop_lag", "high_open_file_descriptors", "cache_unavailable"),
     *("database_pool_exhausted", "oldest_due_post", "background_task_failing", "social_circuit_open"),
@@ -161,10 +166,24 @@ class Scrapes:
         """
         return cls(**settings)
 
+    def known(self) -> set[str]:
+        """Return the names of the jobs that the rules tell apart."""
+        return {*KNOWN_JOBS, *self.names.values()}
+
+    def extra_jobs(self) -> dict[str, tuple[str, str]]:
+        """Return the extra jobs that have an interval of their own: name -> setting, interval."""
+        return {
+            name: (f"the scrape_interval of the job {name} in {EXTRA}", job["scrape_interval"])
+            for job in self.extra
+            if (name := job.get("job_name")) and job.get("scrape_interval") is not None
+        }
+
     def of(self, alert: str) -> tuple[str, str]:
         """Return the interval that matters to an alert, and the setting that it comes from."""
         general = ("prometheus_scrape_interval", self.interval)
-        own = {
+        known, extra = self.known(), self.extra_jobs()
+        own = {name: setting for name, setting in extra.items() if name in known}
+        own |= {
             str(job["name"]): general
             if job.get("scrape_interval") is None
             else (f"the scrape_interval of the job {job['name']}", job["scrape_interval"])
@@ -172,30 +191,51 @@ class Scrapes:
         }
         about = next((job for start, job in OF_JOBS.items() if alert.startswith(start)), "backend")
         if about == "any":
-            found = [general, *own.values(), *self.of_extra_jobs(alert)]
+            found = [general, *own.values()]
+            # A host is down when the targets of several jobs are; those that are scraped more often say how long.
+            if alert != "host_down":
+                expected = {entry["job"] for entry in self.inventory}
+                found += [
+                    setting
+                    for name, setting in extra.items()
+                    if milliseconds(setting[1]) < LOOKBACK_MS
+                    if name in expected or alert != "inventory_target_missing"
+                ]
         elif about == "backend" or alert in OF_ONE_JOB:
             found = [own.get(self.names.get(about, ""), general)]
         else:
             # The rules ask for metrics, whichever job brings them: one whose name says nothing may be another such job.
-            others = {*KNOWN_JOBS, *self.names.values()} - {self.names.get(about, about)}
+            others = known - {self.names.get(about, about)}
             found = [setting for name, setting in own.items() if name not in others] or [general]
         setting, interval = max(found, key=lambda one: milliseconds(one[1]))
         return interval, setting
 
-    def of_extra_jobs(self, alert: str) -> list[tuple[str, str]]:
-        """Return the settings and intervals of extra jobs that matter to an alert about the targets of any job."""
+    def rare(self) -> list[dict[str, Any]]:
+        """Return the jobs whose scrapes are further apart than Prometheus remembers one, for rules of their own.
+
+        Each has its C(name), its C(interval), the C(window) in which there is a scrape, whether it succeeded or not,
+        and whether the inventory expects it (C(expected)).
+        """
         expected = {entry["job"] for entry in self.inventory}
         return [
-            (f"the scrape_interval of the job {name} in prometheus_extra_scrape_configs", interval)
-            for job in self.extra
-            if (name := job.get("job_name")) and (interval := job.get("scrape_interval")) is not None
-            if (
-                name in expected
-                if alert == "inventory_target_missing"
-                # A host is down when the targets of several jobs are; those that are scraped more often say how long.
-                else alert != "host_down" and milliseconds(interval) < LOOKBACK_MS
-            )
+            {
+                "name": name,
+                "interval": interval,
+                "window": duration_of(milliseconds(interval) + LOOKBACK_MS),
+                "expected": name in expected,
+            }
+            for name, (_, interval) in self.extra_jobs().items()
+            if milliseconds(interval) >= LOOKBACK_MS
         ]
+
+    def problems(self) -> Iterator[str]:
+        """Yield one line for each extra job that is scraped too rarely for the rules that ask for it by name."""
+        for name, (_, interval) in self.extra_jobs().items():
+            if name in self.known() and milliseconds(interval) > LONGEST_INTERVAL_MS:
+                yield (
+                    f"{EXTRA}: the scrape_interval of the job {name}, {interval!r}, is too long for the alerts about "
+                    "it; at most 2m. Write for example: scrape_interval: 30s"
+                )
 
     def bridge(self) -> int:
         """Return how long a gauge of the backend is carried over failed scrapes, in milliseconds."""
@@ -223,6 +263,22 @@ def gauge_bridge(settings: Mapping[str, Any]) -> str:
     return duration_of(Scrapes.read(settings).bridge())
 
 
+def rare_jobs(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the jobs whose scrapes are further apart than Prometheus remembers one, see `Scrapes.rare`."""
+    return Scrapes.read(settings).rare()
+
+
+def probe_memory(settings: Mapping[str, Any]) -> str:
+    """Return how long the latest probe of a certificate stands for those that fail: longer than two intervals."""
+    intervals = [milliseconds(job["interval"]) for job in rare_jobs(settings)]
+    return duration_of(max(SHORTEST_MEMORY_MS, *(2 * length + LOOKBACK_MS for length in intervals), 0))
+
+
+def at_least(value: object, duration: str) -> Any:
+    """Return a duration that is at least as long as another, and 0 as it is."""
+    return fitting(value, milliseconds(duration))
+
+
 def fitting_thresholds(
     defaults: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
@@ -237,7 +293,7 @@ def fitting_thresholds(
 def threshold_problems(
     thresholds: Mapping[str, Any], defaults: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any]
 ) -> list[str]:
-    """Return one line for each threshold that does not fit the interval of the scrapes, and for each null.
+    """Return one line for each threshold or interval that does not fit the other, and for each null.
 
     Args:
         thresholds: what the user has set; each value that is there was checked before.
@@ -249,9 +305,10 @@ def threshold_problems(
         return [f"{name}: null is no value. Delete the line, or write {name}: 15s"]
     scrapes = Scrapes.read(settings)
     fitted = fitting_thresholds(defaults, settings)
-    return [
+    lines = [
         line for alert, options in thresholds.items() for line in problems_of(alert, options, fitted[alert], scrapes)
     ]
+    return [*scrapes.problems(), *lines]
 
 
 def problems_of(
@@ -286,8 +343,11 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Return filter name -> function."""
         return {
+            "at_least": at_least,
             "fitting_thresholds": fitting_thresholds,
             "gauge_bridge": gauge_bridge,
+            "probe_memory": probe_memory,
+            "rare_jobs": rare_jobs,
             "threshold_formats": threshold_formats,
             "threshold_problems": threshold_problems,
         }

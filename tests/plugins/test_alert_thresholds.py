@@ -167,8 +167,45 @@ def test_the_interval_of_an_extra_job_counts_for_the_alerts_that_look_at_every_t
 
 
 def test_a_new_target_of_an_extra_job_is_awaited_where_the_inventory_names_it() -> None:
-    extra = [{"job_name": "probes", "scrape_interval": "10m"}]
+    extra = [{"job_name": "probes", "scrape_interval": "4m"}]
     defaults = {"inventory_target_missing": {"for": "15s"}}
     expected = scrapes("15s", extra=extra, inventory=[{"job": "probes", "targets": []}])
-    assert plugin.fitting_thresholds(defaults, expected) == {"inventory_target_missing": {"for": "10m"}}
+    assert plugin.fitting_thresholds(defaults, expected) == {"inventory_target_missing": {"for": "4m"}}
     assert plugin.fitting_thresholds(defaults, scrapes("15s", extra=extra)) == defaults
+
+
+def test_what_is_scraped_more_rarely_than_prometheus_remembers_has_rules_of_its_own() -> None:
+    """Prevents: alerts of all targets that wait for one that is scraped once an hour."""
+    intervals = {"often": "299s", "rare": "5m", "hourly": "1h"}
+    extra = [{"job_name": name, "scrape_interval": interval} for name, interval in intervals.items()]
+    settings = scrapes("15s", extra=extra, inventory=[{"job": "hourly", "targets": []}])
+    assert plugin.rare_jobs(settings) == [
+        {"name": "rare", "interval": "5m", "window": "10m", "expected": False},
+        {"name": "hourly", "interval": "1h", "window": "65m", "expected": True},
+    ]
+    assert plugin.fitting_thresholds(DEFAULTS, settings) == DEFAULTS
+    assert plugin.probe_memory(settings) == "125m"
+    assert plugin.probe_memory(scrapes("15s", extra=extra[:1])) == "1h"
+
+
+def test_a_wait_of_rules_of_their_own_is_one_interval_at_least() -> None:
+    assert [plugin.at_least(value, "10m") for value in ("5m", "15m", "0s", 0)] == ["10m", "15m", "0s", 0]
+
+
+@pytest.mark.parametrize("name", ["backend", "alerts", "graphs", "prometheus", "node", "cadvisor"])
+def test_an_extra_job_that_alerts_are_about_is_scraped_often(name: str) -> None:
+    """Prevents: BackendDown that never fires, since up is gone before the next scrape."""
+    extra = [{"job_name": name, "scrape_interval": "150s"}]
+    (line,) = plugin.threshold_problems({}, DEFAULTS, scrapes("15s", extra=extra))
+    assert line == (
+        f"prometheus_extra_scrape_configs: the scrape_interval of the job {name}, '150s', is too long for the alerts "
+        "about it; at most 2m. Write for example: scrape_interval: 30s"
+    )
+    extra = [{"job_name": name, "scrape_interval": "2m"}, {"job_name": "other", "scrape_interval": "1d"}]
+    assert plugin.threshold_problems({}, DEFAULTS, scrapes("15s", extra=extra)) == []
+
+
+def test_the_interval_of_an_extra_job_that_alerts_are_about_counts_for_them() -> None:
+    settings = scrapes("15s", extra=[{"job_name": "backend", "scrape_interval": "1m"}])
+    assert plugin.fitting_thresholds(DEFAULTS, settings)["backend_down"] == {"for": "1m"}
+    assert plugin.gauge_bridge(settings) == "4m"

@@ -455,6 +455,12 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
         {"prometheus_extra_scrape_configs": [{"job_name": "x", "scrape_interval": 300}]},
         ["prometheus_extra_scrape_configs[0].scrape_interval: 300 is not a duration", "scrape_interval: 30s"],
     ),
+    # an extra job that alerts ask for by its name
+    (
+        "prometheus",
+        {"prometheus_extra_scrape_configs": [{"job_name": "grafana", "scrape_interval": "5m"}]},
+        ["prometheus_extra_scrape_configs: the scrape_interval of the job grafana, '5m', is too long", "at most 2m"],
+    ),
     # rule files that nobody would miss until they were needed
     (
         "prometheus",

@@ -97,6 +97,59 @@ def test_windows_fit_the_intervals_of_the_jobs_that_they_look_at(tmp_path: Path)
         assert run.returncode == 0, f"{release}: {run.stdout}{run.stderr}"
 
 
+def test_alerts_see_targets_that_are_scraped_more_rarely_than_prometheus_remembers(tmp_path: Path) -> None:
+    """Prevents: a target that is down and of which nobody is told, as its up is gone before the alert has waited."""
+    extra = [{"job_name": "rare", "scrape_interval": "10m"}, {"job_name": "probes", "scrape_interval": "40m"}]
+    targets = {"a": {"host": "h"}, "b": {}}
+    inventory = [
+        {"job": "rare", "targets": list(targets), "target_labels": targets},
+        {"job": "node", "targets": ["d"]},
+    ]
+    rules = render(tmp_path / "rendered", prometheus_extra_scrape_configs=extra, prometheus_inventory_targets=inventory)
+    up = 'up{{job="{}", instance="a", host="h"}}'
+    certificate = 'probe_ssl_earliest_cert_expiry{job="probes", instance="c"}'
+    minute = 60
+    tests = [
+        # One failed scrape is no outage, two are; and what is no target any more ends.
+        case(600, {up.format("rare"): "1 0 1x8"}, *[("TargetDown", at * minute, 0) for at in range(60)]),
+        case(
+            600,
+            {up.format("rare"): "1 0 0 0 stale"},
+            *[("TargetDown", at * minute, 0) for at in range(20)],
+            *[("TargetDown", at * minute, 1) for at in range(21, 44)],
+            ("TargetDown", 46 * minute, 0),
+        ),
+        # Of two targets in the inventory one is never scraped, the other one interval after the first deployment.
+        # A third, of a job that is scraped often, is missing at once.
+        case(
+            600,
+            {up.format("rare"): "_ 1x8"},
+            *[("InventoryTargetMissing", at * minute, 1) for at in range(1, 10)],
+            *[("InventoryTargetMissing", at * minute, 2) for at in range(11, 60)],
+        ),
+        # The last of the rare scrapes neither keeps a host up nor makes one of a process that is down.
+        case(
+            60,
+            {up.format("node"): "0x30", up.format("backend-api-dev"): "0x30", up.format("rare"): "1 _x9 0 _x19"},
+            *[("HostDown", at * minute, 1) for at in range(2, 20)],
+        ),
+        case(
+            60,
+            {up.format("node"): "0x30", up.format("rare"): "0 _x9 0 _x19"},
+            *[("HostDown", at * minute, 0) for at in range(20)],
+        ),
+        # The last probe stands for one that fails.
+        case(2400, {certificate: "86400 stale 86400 86400"}, ("CertificateExpiry", 75 * minute, 2)),
+    ]
+    cases = tmp_path / "cases"
+    cases.mkdir()
+    (cases / "rare.yml").write_text(yaml.safe_dump({"evaluation_interval": "15s", "tests": tests}))
+    write_cases(tmp_path / "ready", rules, cases)
+    for release in SUITES:
+        run = run_promtool(release, "test", "rules", tmp_path / "ready" / "rare.yml")
+        assert run.returncode == 0, f"{release}: {run.stdout}{run.stderr}"
+
+
 def test_each_alert_over_a_bridge_waits_longer_than_it(tmp_path: Path) -> None:
     """Prevents: an alert whose gauges are carried over gaps, that the last sample of an instance that is gone fires."""
     rules = render(tmp_path / "rendered", prometheus_scrape_interval="37s")
