@@ -161,6 +161,7 @@ NULLS: dict[str, dict[str, Any]] = {
     },
 }
 
+HOST = "{{ ansible_facts['hostname'] }}"
 # What only the host can say; the checks before it see no facts.
 FROM_FACTS: dict[str, dict[str, Any]] = {
     "prometheus": {
@@ -169,6 +170,40 @@ FROM_FACTS: dict[str, dict[str, Any]] = {
             "high_memory_usage": {"warning_bytes": "{{ ansible_facts['memtotal_mb'] * 524288 }}"},
             "high_error_rate": {"for": "{{ '5m' if ansible_facts['virtualization_role'] == 'guest' else '2m' }}"},
         },
+        "prometheus_evaluation_interval": "{{ '15s' if ansible_facts['architecture'] == 'x86_64' else '30s' }}",
+        "prometheus_rule_files": [f"/srv/rules/{HOST}/*.yml"],
+    },
+    "alertmanager": {
+        "alertmanager_slack_username": f"Alerts of {HOST}",
+        "alertmanager_slack_channels": {"info": f"#{HOST}"},
+        "alertmanager_email_from": f"{HOST}@mail.test",
+        "alertmanager_smtp_username": HOST,
+        "alertmanager_group_wait": "{{ '5s' if ansible_facts['architecture'] == 'x86_64' else '10s' }}",
+        "alertmanager_info_to": "{{ 'slack' if ansible_facts['distribution'] == 'Debian' else 'nobody' }}",
+        "alertmanager_notify": "{{ ansible_facts['hostname'] != 'trial' }}",
+        "alertmanager_environments": [{"name": HOST, "slack_channel": "#a"}],
+        "alertmanager_teams": [{"name": "payments", "slack_channel": f"#{HOST}"}],
+        "alertmanager_extra_integrations": {"critical": {"webhook_configs": [{"url": f"http://{HOST}:8080/"}]}},
+        "alertmanager_extra_receivers": [{"name": HOST, "webhook_configs": [{"url": f"http://{HOST}:8080/"}]}],
+        "alertmanager_extra_routes": [{"matchers": ["team = payments"], "receiver": HOST}],
+        "alertmanager_extra_inhibit_rules": [{"source_matchers": [f'host = "{HOST}"'], "target_matchers": ["a = b"]}],
+        "alertmanager_heartbeat_url": f"https://heartbeat.test/{HOST}",
+    },
+    "backend": {
+        "backend_environment": HOST,
+        "backend_workers": "{{ 4 if ansible_facts['architecture'] == 'x86_64' else 2 }}",
+        "backend_platforms": f"{{{{ {{}} if {HOST[2:-2]} == 'trial' else {json.dumps({'facebook': PLATFORM})} }}}}",
+    },
+    "grafana": {
+        "grafana_root_url": "https://{{ ansible_facts['fqdn'] }}/",
+        "grafana_settings": {"server": {"domain": "{{ ansible_facts['fqdn'] }}"}, "auth.basic": {"enabled": HOST}},
+        "grafana_users": [{"login": HOST}],
+        "grafana_dashboards_extra": f"{{{{ [] if {HOST[2:-2]} == 'trial' else [] }}}}",
+    },
+    "heartbeat_receiver": {
+        "heartbeat_receiver_expected": [{"name": HOST, "limit_seconds": 300}],
+        "heartbeat_receiver_webhook_url": f"https://hooks.slack.test/{HOST}",
+        "heartbeat_receiver_interval_seconds": "{{ 30 if ansible_facts['architecture'] == 'x86_64' else 60 }}",
     },
 }
 
@@ -789,6 +824,17 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
         (role, {name: text}, [f"{name}: '{text}' is a text, which may count as true", f"{name}: false"])
         for (role, name), text in zip(SWITCHES, cycle(("false", "no", "False", "off", "0")), strict=False)
     ),
+    # What needs no facts is refused though something beside it does.
+    (
+        "alertmanager",
+        {"alertmanager_slack_username": HOST, **pager("/etc/alertmanager-secrets/nobody-wrote-it")},
+        ["/etc/alertmanager-secrets/nobody-wrote-it", "alertmanager_extra_secrets"],
+    ),
+    (
+        "grafana",
+        {"grafana_root_url": f"https://{HOST}/", "grafana_settings": {"auth.basic": {"enabled": False}}},
+        ["grafana_settings switches off auth.basic"],
+    ),
     # a list of which every entry was commented out
     ("prometheus", {"prometheus_extra_scrape_configs": None}, ["prometheus_extra_scrape_configs: null", "configs: []"]),
     *(
@@ -900,6 +946,33 @@ def test_null_says_that_there_is_none(answers: dict[str, str], role: str) -> Non
 def test_what_comes_from_facts_is_left_to_the_host(answers: dict[str, str], role: str) -> None:
     """Prevents: a value by the host's memory, say, that no run gets past the checks with."""
     assert answers.get(f"facts-{role}") is None
+
+
+def test_what_comes_from_facts_is_looked_at_on_the_host(tmp_path: Path) -> None:
+    """Prevents: settings that no check looks at, before nor after the host has told its facts."""
+    play = {
+        "hosts": "all",
+        "gather_facts": False,
+        "tasks": [
+            {"ansible.builtin.set_fact": {"hostname": "monitor1", "architecture": "x86_64", "cacheable": True}},
+            {"ansible.builtin.import_role": {"name": "alertmanager", "tasks_from": "check"}},
+            {"ansible.builtin.import_role": {"name": "grafana", "tasks_from": "check"}},
+        ],
+    }
+    muted = {"alertmanager_time_intervals": [{"name": HOST, "time_intervals": [{"location": "UTC"}]}]}
+    hosts = {
+        "good": {**muted, "alertmanager_mute_times": {"warning": ["monitor1"]}, "grafana_root_url": f"https://{HOST}/"},
+        "unused": muted,
+        "no-form": {"grafana_settings": {"auth": {"disable_login": "{{ ansible_facts['hostname'] == 'monitor1' }}"}}},
+    }
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"vars": GOOD, "hosts": hosts}}))
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
+    command = ["ansible-playbook", "-i", str(tmp_path / "hosts.yml"), str(tmp_path / "play.yml")]
+    run = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    said = " ".join((run.stdout + run.stderr).split())
+    assert "nothing uses monitor1, so it mutes nothing" in said
+    assert "grafana_settings has auth.disable_login" in said
+    assert "fatal: [good]" not in said
 
 
 def test_notify_false_needs_no_receiver(tmp_path: Path) -> None:
