@@ -15,7 +15,8 @@ description:
   - Finds misspelled names too, since every variable that starts with the name of the role must be in its specification.
   - The value of a setting with C(no_log), or from a vault, is never shown.
   - May be used outside of the role, for example in a first play. Defaults of the role are then taken from its files.
-  - A setting whose template needs facts, where none were gathered, is left out and named in RV(unchecked).
+  - A setting whose template needs facts, where none were gathered, is left out and named in RV(unchecked). One that
+    needs facts which the playbooks do not gather is refused then.
 options:
   role:
     description: Name of the role, in the roles path or beside the playbook.
@@ -1160,6 +1161,34 @@ FACT = re.compile(
     r"\bansible_(?!host\b|user\b|port\b|connection\b|password\b|ssh|become|python_interpreter|check_mode|version\b)\w+"
 )
 
+FACT_IN_USE = re.compile(r"\bansible_facts['\"]?\]?(?:\.|\[\s*['\"])(?!(?:get|items|keys|values)\b)(\w+)")
+# What the playbooks gather before they deploy (gather_subset); the rest no host ever has told.
+GATHERED = frozenset(
+    (
+        *("distribution", "distribution_major_version", "distribution_release", "distribution_version", "os_family"),
+        *("hostname", "fqdn", "domain", "nodename", "machine_id", "kernel", "kernel_version", "system"),
+        *("architecture", "machine", "userspace_architecture", "userspace_bits"),
+        *("python", "python_version", "pkg_mgr", "service_mgr"),
+    )
+)
+
+
+def facts_not_gathered(template: str, said: str, known: Iterable[str]) -> list[str]:
+    """Return the facts that a template cannot do without, and that the playbooks do not gather.
+
+    Args:
+        template: as it was written.
+        said: Ansible's error, which names the first that is missing.
+        known: names of variables that are there.
+    """
+    # A default may be for any of them, but for the one that was missed.
+    text = said if "default" in template else f"{template} {said}"
+    bare = {name.removeprefix("ansible_") for name in FACT.findall(text) if name not in known}
+    missed = re.findall(r"object of type 'dict' has no attribute '(\w+)'", said)
+    named = {*FACT_IN_USE.findall(template)}
+    names = bare | (named.intersection(missed) if "default" in template else named)
+    return sorted(names - GATHERED - {"facts"})
+
 
 class ActionModule(ActionBase):  # type: ignore[misc]
     """Entry point for Ansible."""
@@ -1293,6 +1322,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 is_default = name in defaults and same(raw, defaults[name])
                 template = str(raw) if isinstance(raw, (str, list, dict)) else ""
                 needs_facts = not has_facts and bool(FACT.search(f"{template} {said}") or "HostVarsVars" in said)
+                lacking = facts_not_gathered(template, said, known) if undefined and needs_facts else []
+                if lacking and not is_default:
+                    example = example_line([name], [option], None, checker.formats_of([name]))
+                    facts = f"the fact{'s' if len(lacking) > 1 else ''} {', '.join(lacking)}"
+                    how = "write the value itself, where hosts differ in host_vars"
+                    checker.add([name], f"needs {facts}, which the playbooks do not gather; {how}", example)
+                    continue
                 if undefined and (is_default or needs_facts):
                     # Not the user's mistake: the missing setting itself is reported, missing facts come later.
                     unchecked.append(name)

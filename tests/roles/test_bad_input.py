@@ -165,10 +165,12 @@ HOST = "{{ ansible_facts['hostname'] }}"
 # What only the host can say; the checks before it see no facts.
 FROM_FACTS: dict[str, dict[str, Any]] = {
     "prometheus": {
-        "prometheus_scrape_interval": "{{ ansible_facts['env']['INTERVAL'] }}",
+        "prometheus_scrape_interval": "{{ '15s' if ansible_facts['python']['version']['major'] == 3 else '30s' }}",
         "prometheus_alert_thresholds": {
-            "high_memory_usage": {"warning_bytes": "{{ ansible_facts['memtotal_mb'] * 524288 }}"},
-            "high_error_rate": {"for": "{{ '5m' if ansible_facts['virtualization_role'] == 'guest' else '2m' }}"},
+            "high_memory_usage": {
+                "warning_bytes": "{{ ansible_facts['distribution_major_version'] | int * 33554432 }}"
+            },
+            "high_error_rate": {"for": "{{ '5m' if ansible_facts['domain'] == 'corp.net' else '2m' }}"},
         },
         "prometheus_evaluation_interval": "{{ '15s' if ansible_facts['architecture'] == 'x86_64' else '30s' }}",
         "prometheus_rule_files": [f"/srv/rules/{HOST}/*.yml"],
@@ -823,6 +825,16 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
     *(
         (role, {name: text}, [f"{name}: '{text}' is a text, which may count as true", f"{name}: false"])
         for (role, name), text in zip(SWITCHES, cycle(("false", "no", "False", "off", "0")), strict=False)
+    ),
+    # The plays that deploy would not have it either.
+    (
+        "prometheus",
+        {
+            "prometheus_alert_thresholds": {
+                "high_memory_usage": {"warning_bytes": "{{ ansible_facts['memtotal_mb'] * 524288 }}"}
+            }
+        },
+        ["prometheus_alert_thresholds: needs the fact memtotal_mb, which the playbooks do not gather", "host_vars"],
     ),
     # What needs no facts is refused though something beside it does.
     (
