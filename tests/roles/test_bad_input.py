@@ -166,6 +166,9 @@ HOST = "{{ ansible_facts['hostname'] }}"
 FROM_FACTS: dict[str, dict[str, Any]] = {
     "prometheus": {
         "prometheus_scrape_interval": "{{ '15s' if ansible_facts['python']['version']['major'] == 3 else '30s' }}",
+        "prometheus_extra_scrape_configs": [
+            {"job_name": HOST, "scrape_interval": "{{ '1m' if ansible_facts['domain'] == 'corp.net' else '2m' }}"}
+        ],
         "prometheus_alert_thresholds": {
             "high_memory_usage": {
                 "warning_bytes": "{{ ansible_facts['distribution_major_version'] | int * 33554432 }}"
