@@ -1162,6 +1162,7 @@ FACT = re.compile(
 )
 
 FACT_IN_USE = re.compile(r"\bansible_facts['\"]?\]?(?:\.|\[\s*['\"])(?!(?:get|items|keys|values)\b)(\w+)")
+MISSED = re.compile(r"object of type 'dict' has no attribute '(\w+)'")
 # What the playbooks gather before they deploy (gather_subset); the rest no host ever has told.
 GATHERED = frozenset(
     (
@@ -1184,7 +1185,7 @@ def facts_not_gathered(template: str, said: str, known: Iterable[str]) -> list[s
     # A default may be for any of them, but for the one that was missed.
     text = said if "default" in template else f"{template} {said}"
     bare = {name.removeprefix("ansible_") for name in FACT.findall(text) if name not in known}
-    missed = re.findall(r"object of type 'dict' has no attribute '(\w+)'", said)
+    missed = MISSED.findall(said)
     named = {*FACT_IN_USE.findall(template)}
     names = bare | (named.intersection(missed) if "default" in template else named)
     return sorted(names - GATHERED - {"facts"})
@@ -1321,7 +1322,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 undefined = isinstance(error, AnsibleUndefinedVariable)
                 is_default = name in defaults and same(raw, defaults[name])
                 template = str(raw) if isinstance(raw, (str, list, dict)) else ""
-                needs_facts = not has_facts and bool(FACT.search(f"{template} {said}") or "HostVarsVars" in said)
+                # The fact may be in a variable that the template names.
+                behind = GATHERED.intersection(MISSED.findall(said))
+                needs_facts = not has_facts and bool(
+                    FACT.search(f"{template} {said}") or "HostVarsVars" in said or behind
+                )
                 lacking = facts_not_gathered(template, said, known) if undefined and needs_facts else []
                 if lacking and not is_default:
                     example = example_line([name], [option], None, checker.formats_of([name]))

@@ -495,6 +495,11 @@ CASES = [
         unchecked=["demo_url", "demo_computed", "demo_derived"],
     ),
     Case(
+        "fact-in-another-variable",
+        "{name_of_ours: \"{{ ansible_facts['hostname'] }}\", demo_url: 'http://{{ name_of_ours }}/'}",
+        unchecked=["demo_url", "demo_computed", "demo_derived"],
+    ),
+    Case(
         "facts-beside-what-ansible-knows",
         "{demo_url: 'http://{{ ansible_hostname }}/{{ ansible_play_hosts[0] }}/{{ ansible_verbosity }}'}",
         unchecked=["demo_url", "demo_computed", "demo_derived"],
