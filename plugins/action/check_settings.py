@@ -524,6 +524,13 @@ def check_not_placeholder(value: object) -> str | None:
     return None
 
 
+def check_reachable(value: object) -> str | None:
+    """Nothing, or an address at which something may answer."""
+    if isinstance(value, str) and (DOCUMENTATION_HOST.search(value) or DOCUMENTATION_IP.search(value)):
+        return "is an address for documentation only, at which nothing answers; put the real one there"
+    return None
+
+
 def check_not_placeholder_list(value: object) -> str | None:
     """List, or mapping, of values that somebody really chose, at least one."""
     if isinstance(value, str):
@@ -587,6 +594,7 @@ FORMATS: dict[str, Format] = {
     "host_port": Format(check_host_port, "mail.your-company.com:587"),
     "url": Format(check_url, "https://monitoring.your-company.com"),
     "url_or_empty": Format(check_url_or_empty, "https://monitoring.your-company.com"),
+    "reachable": Format(check_reachable, ""),
     "url_base": Format(check_url_base, "https://git.your-company.com/monitoring"),
     "absolute_path": Format(check_absolute_path, "/var/lib/name"),
     "email": Format(check_email, "on-call@your-company.com"),

@@ -18,6 +18,7 @@ GOOD: dict[str, list[object]] = {
     "host_port": ["mail.corp.net:587", "10.0.0.1:9094", "[::1]:9094", "localhost:1"],
     "url": ["http://a", "https://mon.corp.net:9090/prometheus/", "http://[::1]:9090", "https://u:p@h.net/x?y=z"],
     "url_or_empty": ["", "http://a"],
+    "reachable": ["", None, 7, "https://mon.corp.net", "10.0.0.1", "sqlite+aiosqlite:////var/lib/a.db", "sample.com"],
     "url_base": ["docs/runbooks", "runbooks/", "a_b-c/d.e", "https://git.corp.net/a/b", "http://[::1]:1/"],
     "absolute_path": ["/", "/var/lib/prometheus", "/srv/a b", "/a..b"],
     "email": ["on-call@corp.net", "root@localhost", "a+b@x.co"],
@@ -184,6 +185,12 @@ BAD: dict[str, list[tuple[object, str]]] = {
         (1, "not a web address"),
     ],
     "url_or_empty": [(" ", "is not a web address"), ("a.net", "is not a web address"), (None, "is not a web address")],
+    "reachable": [
+        ("https://grafana.example.com", "documentation only"),
+        ("postgresql+asyncpg://allin@db.example.com/allin", "documentation only"),
+        ("redis://cache.example.org:6379/0", "documentation only"),
+        ("192.0.2.5", "documentation only"),
+    ],
     "url_base": [
         *(
             (base, "is neither a web address")

@@ -370,7 +370,7 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
         (
             "prometheus",
             {"prometheus_runbook_url_base": base},
-            ["prometheus_runbook_url_base", "https://git.example.com"],
+            ["prometheus_runbook_url_base", "https://git.your-company.com"],
         )
         for base in (
             "",
@@ -384,10 +384,10 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
     (
         "prometheus",
         {"prometheus_dashboard_url_base": "grafana.test"},
-        ["prometheus_dashboard_url_base: 'grafana.test'", "https://grafana.example.com"],
+        ["prometheus_dashboard_url_base: 'grafana.test'", "https://grafana.your-company.com"],
     ),
     ("alertmanager", {"alertmanager_external_url": "alerts.test"}, ["alertmanager_external_url", "https://alerts"]),
-    ("grafana", {"grafana_root_url": "grafana.test"}, ["grafana_root_url", "https://grafana.example.com"]),
+    ("grafana", {"grafana_root_url": "grafana.test"}, ["grafana_root_url", "https://grafana.your-company.com"]),
     ("grafana", {"grafana_prometheus_url": ""}, ["grafana_prometheus_url: ''", "http://192.0.2.21:9090"]),
     (
         "grafana",
@@ -398,6 +398,21 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
         "grafana",
         {"grafana_oidc": OIDC | {"roles": {"Admin": ["ops"]}, "signout_redirect_url": "id.test"}},
         ["grafana_oidc.signout_redirect_url: 'id.test'", "https://id.example.com"],
+    ),
+    # the addresses of inventories/production, left as they are: links in messages that lead nowhere
+    *(
+        (role, {name: value}, [f"{name}", "documentation only", example])
+        for role, name, value, example in (
+            ("prometheus", "prometheus_external_url", "https://prometheus.example.com", "prometheus.your-company.com"),
+            ("prometheus", "prometheus_runbook_url_base", "https://git.example.com/docs", "git.your-company.com"),
+            ("prometheus", "prometheus_dashboard_url_base", "https://grafana.example.com", "grafana.your-company.com"),
+            ("alertmanager", "alertmanager_external_url", "https://alerts.example.com", "alerts.your-company.com"),
+            ("grafana", "grafana_root_url", "https://grafana.example.com", "grafana.your-company.com"),
+            ("backend", "backend_oauth_redirect_url", "https://app.example.com/oauth/callback", "app.your-company.com"),
+            ("backend", "backend_cache_url", "redis://cache.example.com:6379/0", "redis://"),
+            ("backend", "backend_database_url", "postgresql+asyncpg://allin@db.example.com/allin", "postgresql"),
+            ("backend", "backend_trusted_proxies", ["192.0.2.5"], "127.0.0.1"),
+        )
     ),
     # secrets that would be shown, and secrets that are not there
     (
@@ -565,9 +580,9 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
         {
             "grafana_tls_certificate_file": "/etc/ssl/grafana.pem",
             "grafana_tls_key_file": "/etc/ssl/grafana.key",
-            "grafana_root_url": "http://grafana.example.com/",
+            "grafana_root_url": "http://grafana.corp.net/",
         },
-        ["grafana_root_url: https://grafana.example.com/"],
+        ["grafana_root_url: https://grafana.corp.net/"],
     ),
     ("grafana", {"grafana_oidc": {"client_id": "grafana"}}, ["grafana_oidc", "auth_url"]),
     ("grafana", {"grafana_oidc": OIDC}, ["grafana_oidc", "default_role: Viewer"]),
@@ -998,7 +1013,7 @@ def test_notify_false_needs_no_receiver(tmp_path: Path) -> None:
     command = ["ansible-playbook", "playbooks/preflight.yml", "--inventory"]
     run = subprocess.run([*command, str(tmp_path / "hosts.yml")], cwd=ROOT, check=False, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
-    for limit, name in (("backend", "backend_database_password"), ("alertmanager", "alertmanager_slack_api_url")):
+    for limit, name in (("backend", "backend_database_password"), ("alertmanager:!prometheus", "slack_api_url")):
         example = [*command, "inventories/production", "--limit", limit]
         run = subprocess.run(example, cwd=ROOT, check=False, capture_output=True, text=True)
         assert run.returncode != 0
