@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from allin_backend.cache import make_cache
@@ -406,7 +406,6 @@ def test_store_that_cannot_be_used_is_known_from_the_start() -> None:
         max_size=50,
     )
 )
-@settings(deadline=None)
 def test_every_look_up_is_a_hit_or_a_miss(steps: list[tuple[str, str, str]]) -> None:
     async def load() -> bytes:
         return b"a"
@@ -463,7 +462,6 @@ STEPS: Final = st.lists(
 
 
 @given(size=st.integers(1, 3), steps=STEPS)
-@settings(deadline=None)
 def test_store_in_memory_is_like_its_model(size: int, steps: list[tuple[str, str, int]]) -> None:
     """The model is a list, the one used last at its end."""
 

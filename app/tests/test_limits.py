@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from allin_backend.web.limits import RateLimiter
@@ -61,7 +61,6 @@ def test_memory_is_bounded_and_the_key_used_last_is_remembered() -> None:
     per_minute=st.integers(1, 20),
     steps=st.lists(st.floats(0, 5) | st.floats(0, 70), min_size=30, max_size=100),
 )
-@settings(deadline=None)
 def test_like_a_bucket_that_is_filled_evenly(per_minute: int, steps: list[float]) -> None:
     clock = Clock()
     limiter = RateLimiter(per_minute, clock)

@@ -105,7 +105,7 @@ def test_answers_are_as_described(api: Api, path: str, method: str, mode: Genera
     headers = api.sign_up()
 
     @given(case=api.schema[path][method].as_strategy(mode), existing=st.booleans())
-    @settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=12, suppress_health_check=list(HealthCheck))
     def check(case: Any, existing: bool) -> None:
         own = api.sign_up() if (path, method) in _ENDS_SESSION else headers
         if mode.is_positive and existing and case.path_parameters:

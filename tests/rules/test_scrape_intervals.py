@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from plugins.filter.alert_thresholds import BRIDGED, milliseconds
-from tests.rules.rule_files import SUITES, render, run_promtool, write_cases
+from tests.rules.rule_files import SUITES, RuleFiles, render, run_promtool, write_cases
 
 UP = 'up{job="backend-api-dev", instance="a"}'
 LAG = 'allin_nodejs_eventloop_lag_p95_seconds{job="backend-api-dev", instance="a"}'
@@ -30,6 +30,17 @@ def case(interval: int, series: dict[str, str], *expected: tuple[str, int, int])
         "input_series": values,
         "promql_expr_test": [counted(alert, at, number) for alert, at, number in expected],
     }
+
+
+def pass_on_every_release(rules: RuleFiles, tests: list[dict[str, Any]], tmp_path: Path) -> None:
+    """The rules do what the cases say, by the promtool of each release of Prometheus."""
+    cases = tmp_path / "cases"
+    cases.mkdir()
+    (cases / "intervals.yml").write_text(yaml.safe_dump({"evaluation_interval": "15s", "tests": tests}))
+    write_cases(tmp_path / "ready", rules, cases)
+    for release in SUITES:
+        run = run_promtool(release, "test", "rules", tmp_path / "ready" / "intervals.yml")
+        assert run.returncode == 0, f"{release}: {run.stdout}{run.stderr}"
 
 
 @pytest.mark.parametrize("interval", [30, 60, 120])
@@ -53,13 +64,7 @@ def test_alerts_fit_the_interval_of_the_scrapes(interval: int, tmp_path: Path) -
         case(interval, {LAG: "3 stale 3 stale 3 stale " * 10}, ("HighEventLoopLag", 20 * interval, 1)),
         case(interval, {LAG: "0.01x4 3 stale"}, *[("HighEventLoopLag", n * interval, 0) for n in range(20)]),
     ]
-    cases = tmp_path / "cases"
-    cases.mkdir()
-    (cases / "intervals.yml").write_text(yaml.safe_dump({"evaluation_interval": "15s", "tests": tests}))
-    write_cases(tmp_path / "ready", rules, cases)
-    for release in SUITES:
-        run = run_promtool(release, "test", "rules", tmp_path / "ready" / "intervals.yml")
-        assert run.returncode == 0, f"{release}: {run.stdout}{run.stderr}"
+    pass_on_every_release(rules, tests, tmp_path)
 
 
 GROWING = " ".join("stale" if scrape % 5 == 4 else str(100 * scrape) for scrape in range(25))
@@ -88,13 +93,7 @@ def test_windows_fit_the_intervals_of_the_jobs_that_they_look_at(tmp_path: Path)
     ]
     rules = render(tmp_path / "rendered", prometheus_scrape_jobs=[*often, *rare])
     tests = [case(120, series, (alert, 40 * 60, 1)) for alert, series in RARE_AND_FAILING.items()]
-    cases = tmp_path / "cases"
-    cases.mkdir()
-    (cases / "rare.yml").write_text(yaml.safe_dump({"evaluation_interval": "15s", "tests": tests}))
-    write_cases(tmp_path / "ready", rules, cases)
-    for release in SUITES:
-        run = run_promtool(release, "test", "rules", tmp_path / "ready" / "rare.yml")
-        assert run.returncode == 0, f"{release}: {run.stdout}{run.stderr}"
+    pass_on_every_release(rules, tests, tmp_path)
 
 
 def test_alerts_see_targets_that_are_scraped_more_rarely_than_prometheus_remembers(tmp_path: Path) -> None:
@@ -141,13 +140,7 @@ def test_alerts_see_targets_that_are_scraped_more_rarely_than_prometheus_remembe
         # The last probe stands for one that fails.
         case(2400, {certificate: "86400 stale 86400 86400"}, ("CertificateExpiry", 75 * minute, 2)),
     ]
-    cases = tmp_path / "cases"
-    cases.mkdir()
-    (cases / "rare.yml").write_text(yaml.safe_dump({"evaluation_interval": "15s", "tests": tests}))
-    write_cases(tmp_path / "ready", rules, cases)
-    for release in SUITES:
-        run = run_promtool(release, "test", "rules", tmp_path / "ready" / "rare.yml")
-        assert run.returncode == 0, f"{release}: {run.stdout}{run.stderr}"
+    pass_on_every_release(rules, tests, tmp_path)
 
 
 def test_each_alert_over_a_bridge_waits_longer_than_it(tmp_path: Path) -> None:
