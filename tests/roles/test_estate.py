@@ -131,6 +131,38 @@ def test_the_members_of_a_cluster_know_each_other_and_not_themselves() -> None:
     assert hostvars("inventories/local", "allin-local", "alertmanager_cluster_peers") == []
 
 
+def test_a_group_s_order_is_the_same_in_every_run(tmp_path: Path) -> None:
+    """Prevents: an Alertmanager that restarts in every other run, since its peers are listed in another order.
+
+    Ansible's sets of groups within groups and its filter `difference` have the order of Python's hashes.
+    """
+    sites: dict[str, Any] = {f"site_{n}": {"hosts": {f"h{n}": {}}} for n in range(5)}
+    regions = {"east": {"children": sites}, "west": {"children": {"site_5": {"hosts": {"h5": {}}}}}}
+    groups = {name: {"children": dict.fromkeys(regions)} for name in sorted(SERVICES)}
+    estate = {"all": {"vars": {"allin_environment": "test"}, "children": regions | groups}}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(estate))
+    (tmp_path / "group_vars/all").mkdir(parents=True)
+    (tmp_path / "group_vars/all/wiring.yml").symlink_to(ROOT / "inventories/wiring/all.yml")
+    names = (
+        *("prometheus_scrape_jobs", "prometheus_inventory_targets", "prometheus_alertmanagers", "verify_targets"),
+        *(
+            "alertmanager_cluster_peers",
+            "verify_alertmanager_hosts",
+            "grafana_prometheus_url",
+            "grafana_alertmanager_url",
+        ),
+    )
+    (tmp_path / "group_vars/all/everything.yml").write_text(f"everything: '{{{{ [{', '.join(names)}] }}}}'")
+    runs = [
+        hostvars(str(tmp_path / "hosts.yml"), "h3", "everything", {**os.environ, "PYTHONHASHSEED": seed})
+        for seed in ("1", "2", "3")
+    ]
+    assert runs[0] == runs[1] == runs[2]
+    assert dict(zip(names, runs[0], strict=True))["alertmanager_cluster_peers"] == [
+        f"h{n}:9094" for n in (0, 1, 2, 4, 5)
+    ]
+
+
 def test_the_documented_names_of_the_local_estate() -> None:
     """Prevents: dashboards that filter on the documented job and find nothing."""
     jobs = hostvars("inventories/local", "allin-local", "prometheus_scrape_jobs")
