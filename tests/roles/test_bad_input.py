@@ -1028,7 +1028,7 @@ def test_notify_false_needs_no_receiver(tmp_path: Path) -> None:
         "grafana_root_url",
     ):
         assert f"{name}: " in said
-    assert "Settings were refused, see above: backend, prometheus, alertmanager, grafana. No host was changed." in said
+    assert "Settings were refused, see above: alertmanager, backend, grafana, prometheus. No host was changed." in said
     assert "resolve_artifacts" not in said
     assert "Find every archive" not in said
 
