@@ -279,6 +279,11 @@ def at_least(value: object, duration: str) -> Any:
     return fitting(value, milliseconds(duration))
 
 
+def longest(durations: Sequence[object]) -> Any:
+    """Return the longest of several Prometheus durations, as it is written; what is none counts as the shortest."""
+    return max(durations, key=milliseconds)
+
+
 def fitting_thresholds(
     defaults: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
@@ -346,6 +351,7 @@ class FilterModule:
             "at_least": at_least,
             "fitting_thresholds": fitting_thresholds,
             "gauge_bridge": gauge_bridge,
+            "longest": longest,
             "probe_memory": probe_memory,
             "rare_jobs": rare_jobs,
             "threshold_formats": threshold_formats,

@@ -195,6 +195,18 @@ def test_grafana_asks_the_first_prometheus_and_alertmanager() -> None:
     assert hostvars("inventories/production", "monitor1", "grafana_alertmanager_url") == "http://192.0.2.21:9093"
 
 
+@pytest.mark.parametrize(("general", "longest"), [(None, "2m"), ("45s", "2m"), ("150s", "150s")])
+def test_panels_look_back_over_samples_of_every_job(tmp_path: Path, general: str | None, longest: str) -> None:
+    """Prevents: empty panels where one job is scraped less often than the others."""
+    jobs = [{"name": "node", "scrape_interval": "2m"}, {"name": "cadvisor", "scrape_interval": "90s"}, {"name": "x"}]
+    settings = {"prometheus_scrape_jobs": jobs} | ({"prometheus_scrape_interval": general} if general else {})
+    groups = {"prometheus": {"hosts": {"one": settings}}, "grafana": {"hosts": {"two": {}}}}
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups}}))
+    (tmp_path / "group_vars/all.yml").symlink_to(ROOT / "inventories/wiring/all.yml")
+    assert hostvars(str(tmp_path / "hosts.yml"), "two", "grafana_scrape_interval") == longest
+
+
 def test_the_heartbeat_receiver_knows_how_often_alertmanager_calls(tmp_path: Path) -> None:
     """Prevents: a limit that is checked against calls every minute, where they come every ten minutes."""
     name = "heartbeat_receiver_interval_seconds"
