@@ -165,6 +165,8 @@ class Hop:
     """Waiting longer cannot help."""
     by_intent: bool = False
     """A mute time keeps the alert back, or may do so."""
+    retried: float = 0.0
+    """Attempts that failed before one went well, of both phases."""
 
     def look(self, phase: str, look: Callable[[str], str], now: float) -> bool:
         """Look once, unless it was seen before; return whether the phase has got past this hop."""
@@ -188,8 +190,13 @@ REFUSED_UNSEEN = " (this Alertmanager does not see a mail that the server refuse
 class Counts:
     """What Alertmanager has counted of one integration, over all of them."""
 
+    begun: float = 0.0
+    """Messages, each of one attempt or more."""
     sent: float = 0.0
     failed: float = 0.0
+    """Attempts."""
+    given_up: float = 0.0
+    """Messages, after their last attempt."""
     reasons: set[str] = field(default_factory=set)
     blind: bool = False
     """One does not see a mail that is refused after its text: Alertmanager before 0.28 (pull request 4006 there)."""
@@ -467,6 +474,7 @@ class Probe:
                 continue
             requests = samples(text, "alertmanager_notification_requests_total")
             failed = samples(text, "alertmanager_notification_requests_failed_total")
+            begun = samples(text, "alertmanager_notifications_total")
             given_up = samples(text, "alertmanager_notifications_failed_total")
             blind = any(
                 re.search(r'version="0\.(1?\d|2[0-7])\.', one) for one in samples(text, "alertmanager_build_info")
@@ -476,12 +484,14 @@ class Probe:
                 mine = f'integration="{one}"'
                 total.failed += sum(value for labels, value in failed.items() if mine in labels)
                 total.sent += sum(value for labels, value in requests.items() if mine in labels)
+                total.begun += sum(value for labels, value in begun.items() if mine in labels)
+                total.given_up += sum(value for labels, value in given_up.items() if mine in labels)
                 total.reasons |= {
                     reason[1]
                     for labels, value in given_up.items()
                     if mine in labels and value and (reason := re.search(r'reason="(\w+)"', labels))
                 }
-            # What is counted are the attempts; the rest of them went well.
+            # What is counted are the attempts; the rest of them went well, each for a message.
         for total in counts.values():
             total.sent -= total.failed
         return counts
@@ -490,7 +500,9 @@ class Probe:
         """See whether a message went out, and where the receiving end can be asked, whether it came in."""
         now, before = self.count()[integration], self.before[integration]
         # After a restart Alertmanager counts from 0 again.
-        sent, failed = max(now.sent - before.sent, 0), max(now.failed - before.failed, 0)
+        sent, failed, begun, given_up = (
+            max(getattr(now, name) - getattr(before, name), 0) for name in ("sent", "failed", "begun", "given_up")
+        )
         receipt = self.receipts.get(integration)
         hop = self.deliveries[integration]
         unsaid = self.unsaid.get(integration, set()) if phase == "firing" and not sent and not failed else set()
@@ -516,9 +528,17 @@ class Probe:
         # What was sent meanwhile was something else.
         if phase == "firing" and self.look_for_mute_time(integration):
             return ""
-        if receipt or not sent or failed:
+        # An attempt that failed is made again, and mostly goes well: the server had closed the idle connection. Not so
+        # where a message is still on its way, or was given up: it may be the probe's.
+        if receipt or not sent or given_up or (failed and sent < begun):
             return ""
-        return f"sent without error{REFUSED_UNSEEN if now.blind else ''}"
+        hop.retried += failed
+        how = (
+            f"sent after {hop.retried:.0f} failed attempt{'s' * (hop.retried > 1)}"
+            if hop.retried
+            else "sent without error"
+        )
+        return f"{how}{REFUSED_UNSEEN if now.blind else ''}"
 
     # --- The whole way ------------------------------------------------------------------------------------------------
 

@@ -147,6 +147,19 @@ def test_a_receiver_that_refuses_is_named_and_the_other_one_is_not(
     assert "not reached" not in row(answer, other)
 
 
+def test_an_attempt_that_is_made_again_and_goes_well_is_no_failure(every_stack: Stack) -> None:
+    """Prevents: "did not get through", after minutes of waiting, where a server had closed an idle connection."""
+    once = {"text": "later", "times": 1}
+    every_stack.fault(slack={"status": 503, "body": "x", "times": 1}, smtp={"code": 451, "stage": "rcpt"} | once)
+    try:
+        answer = run(every_stack, settle=10)
+    finally:
+        every_stack.fault()
+    assert not answer.get("failed"), answer
+    assert "sent after 1 failed attempt" in row(answer, "Slack")
+    assert "sent after 1 failed attempt" in row(answer, "Mail")
+
+
 def test_a_message_that_is_taken_and_lost_is_found_where_the_receiver_can_be_asked(stack: Stack) -> None:
     """Prevents: believing Alertmanager, which has heard "ok"."""
     stack.fault(slack={"status": 200, "body": "ok"})
