@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +33,15 @@ def middle(tmp_path: Path) -> Path:
     return tmp_path / "middle.json"
 
 
-def deploy(stack: Stack, *options: str, port: int | None = None, **variables: Any) -> subprocess.CompletedProcess[str]:
+def deploy(
+    stack: Stack, *options: str, port: int | None = None, alertmanagers: Any = None, **variables: Any
+) -> subprocess.CompletedProcess[str]:
     """Run the deployment on hosts that are all this machine, with the wiring of the inventories."""
     folder = stack.folder / "inventory"
-    (folder / "group_vars").mkdir(parents=True, exist_ok=True)
-    (folder / "group_vars/all.yml").write_text((ROOT / "inventories/wiring/all.yml").read_text())
-    groups = {**HOSTS, "alertmanager": ["mon1"]}
-    (folder / "hosts.json").write_text(
-        json.dumps({group: {"hosts": dict.fromkeys(hosts)} for group, hosts in groups.items()})
-    )
+    (folder / "group_vars/all").mkdir(parents=True, exist_ok=True)
+    (folder / "group_vars/all/wiring.yml").write_text((ROOT / "inventories/wiring/all.yml").read_text())
+    estate: dict[str, Any] = {group: {"hosts": dict.fromkeys(hosts)} for group, hosts in HOSTS.items()}
+    estate["alertmanager"] = {"hosts": alertmanagers or {"mon1": {}}}
     everywhere = {
         "ansible_connection": "local",
         "ansible_host": "127.0.0.1",
@@ -47,10 +49,12 @@ def deploy(stack: Stack, *options: str, port: int | None = None, **variables: An
         "allin_environment": "test",
         "alertmanager_port": port or int(stack.urls["alertmanager0"].rpartition(":")[2]),
     }
+    (folder / "group_vars/all/yours.json").write_text(json.dumps(everywhere))
+    (folder / "hosts.json").write_text(json.dumps(estate))
     return subprocess.run(
         [
             *("ansible-playbook", "-i", str(folder / "hosts.json"), "tests/alert_path/deploy.yml"),
-            *("-e", json.dumps(everywhere | variables), *options),
+            *("-e", json.dumps(variables), *options),
         ],
         cwd=ROOT,
         env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "USER": "jane"},
@@ -186,6 +190,50 @@ def test_where_no_alertmanager_answers_the_deployment_goes_on(stack: Stack) -> N
     done = deploy(stack, "-v", port=free_port())
     assert done.returncode == 0, done.stdout
     assert "so nothing is silenced" in done.stdout
+
+
+def test_an_alertmanager_s_host_that_is_away_stops_no_deployment(stack: Stack, middle: Path) -> None:
+    """Prevents: an estate that cannot be mended while one of its Alertmanagers is down, and a run that does nothing."""
+    away = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": free_port()}
+    done = deploy(stack, middle_file=str(middle), alertmanagers={"away": away, "mon1": {}})
+    assert done.returncode == 0, done.stdout
+    assert "the second play runs" in done.stdout
+    assert set(of_the_middle(middle)) == {"host", "job"}
+    assert active(stack) == []
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """An Alertmanager that takes no silence."""
+
+    def answer(self, status: int, text: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def do_GET(self) -> None:
+        self.answer(200, b"{}")
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer(400, b"not like this")
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+def test_an_alertmanager_that_refuses_the_silence_stops_the_deployment(stack: Stack, middle: Path) -> None:
+    """It would page for what the deployment does."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.serve_forever).start()
+    try:
+        done = deploy(stack, port=server.server_port, middle_file=str(middle))
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert done.returncode != 0
+    assert "does not take the silence: 400 not like this" in done.stdout
+    assert not middle.exists()
 
 
 @pytest.mark.parametrize(

@@ -325,6 +325,20 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
         ["prometheus_external_labels.environment", "''"],
     ),
     ("prometheus", {"allin_environment": ""}, ["allin_environment is ''", "allin_environment: production"]),
+    *(
+        (
+            "node_exporter",
+            {"allin_deploy_silence_minutes": value},
+            [f"silence_minutes is {said}, not a number of minutes"],
+        )
+        for value, said in (
+            ("half an hour", '"half an hour"'),
+            (-1, "-1"),
+            (2000, "2000"),
+            (True, "true"),
+            (None, "null"),
+        )
+    ),
     # As it was written: 0 was shown as ''.
     *(
         ("alertmanager", {"allin_environment": value}, [f" is {said}, no text", f"environment: {right}"])
