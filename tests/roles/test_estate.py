@@ -144,13 +144,9 @@ def test_a_group_s_order_is_the_same_in_every_run(tmp_path: Path) -> None:
     (tmp_path / "group_vars/all").mkdir(parents=True)
     (tmp_path / "group_vars/all/wiring.yml").symlink_to(ROOT / "inventories/wiring/all.yml")
     names = (
-        *("prometheus_scrape_jobs", "prometheus_inventory_targets", "prometheus_alertmanagers", "verify_targets"),
-        *(
-            "alertmanager_cluster_peers",
-            "verify_alertmanager_hosts",
-            "grafana_prometheus_url",
-            "grafana_alertmanager_url",
-        ),
+        *("prometheus_scrape_jobs", "prometheus_inventory_targets", "prometheus_alertmanagers"),
+        *("alertmanager_cluster_peers", "grafana_prometheus_url", "grafana_alertmanager_url"),
+        *("verify_targets", "verify_alertmanager_hosts"),
     )
     (tmp_path / "group_vars/all/everything.yml").write_text(f"everything: '{{{{ [{', '.join(names)}] }}}}'")
     runs = [
